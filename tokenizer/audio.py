@@ -1,0 +1,136 @@
+"""Audio in and out: any format, rate and channel count that soundfile reads, through soxr to one rate."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from torch import Tensor
+
+from ..errors import UnsupportedAudio
+from .files import write_atomically
+
+MAX_SECONDS = 4 * 3600.0
+MAX_CHANNELS = 32
+RATES_HZ = (4_000, 384_000)
+_FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".opus": "OGG", ".mp3": "MP3"}
+_SUBTYPES = {".wav": "PCM_16", ".opus": "OPUS", ".ogg": "VORBIS"}
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a header says, before any sample is read."""
+
+    num_samples: int
+    sampling_rate: int
+    num_channels: int
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.num_samples / self.sampling_rate
+
+
+def inspect_audio(path: str | os.PathLike[str], max_seconds: float = MAX_SECONDS) -> AudioInfo:
+    """Read an audio file's header and refuse what must not be decoded.
+
+    Raises:
+        UnsupportedAudio: If the file is missing, empty, unreadable, or beyond the bounds on
+            duration, rate and channels.
+    """
+    name = Path(path)
+    if not name.is_file():
+        raise UnsupportedAudio(f"{name} does not exist or is not a file; give the path of a recording.")
+    if name.stat().st_size == 0:
+        raise UnsupportedAudio(f"{name} is an empty file; give a recording.")
+    try:
+        header = soundfile.info(str(name))
+    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+        raise UnsupportedAudio(
+            f"{name} is not audio that soundfile can read; convert it to WAV, FLAC, OGG, MP3 or Opus."
+        ) from error
+    info = AudioInfo(header.frames, header.samplerate, header.channels)
+    if info.num_samples < 1:
+        raise UnsupportedAudio(f"{name} holds no samples; give a recording that is not empty.")
+    if not RATES_HZ[0] <= info.sampling_rate <= RATES_HZ[1]:
+        raise UnsupportedAudio(f"{name} has a rate of {info.sampling_rate} Hz; {RATES_HZ[0]} to {RATES_HZ[1]} Hz are supported.")
+    if info.num_channels > MAX_CHANNELS:
+        raise UnsupportedAudio(f"{name} has {info.num_channels} channels; at most {MAX_CHANNELS} are supported.")
+    if info.seconds > max_seconds:
+        raise UnsupportedAudio(f"{name} lasts {info.seconds:.0f} s, the limit here is {max_seconds:.0f} s; cut it into parts.")
+    return info
+
+
+def read_audio(path: str | os.PathLike[str], sampling_rate: int, max_seconds: float = MAX_SECONDS) -> Tensor:
+    """Read a recording as mono at `sampling_rate`.
+
+    Returns:
+        float32 `[L]`, nominally within -1 to 1; channels are averaged.
+
+    Raises:
+        UnsupportedAudio: As `inspect_audio`, and if decoding fails, a sample is not finite, or the
+            decoded stream is longer than the limit.
+    """
+    name = Path(path)
+    info = inspect_audio(name, max_seconds)
+    limit = int(max_seconds * info.sampling_rate) + 1
+    try:
+        # The cap is on decoded samples: a compressed file's size says nothing about its length.
+        samples, rate = soundfile.read(str(name), frames=limit, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise UnsupportedAudio(f"{name} breaks off or is damaged ({error}); restore or re-encode it.") from error
+    if len(samples) >= limit:
+        raise UnsupportedAudio(f"{name} decodes to more than {max_seconds:.0f} s; cut it into parts.")
+    if len(samples) == 0:
+        raise UnsupportedAudio(f"{name} holds no samples; give a recording that is not empty.")
+    if not np.isfinite(samples).all():
+        raise UnsupportedAudio(f"{name} contains samples that are NaN or infinite; export it again.")
+    mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
+    return resample(torch.from_numpy(np.ascontiguousarray(mono)), rate, sampling_rate)
+
+
+def resample(waveform: Tensor, from_hz: int, to_hz: int) -> Tensor:
+    """Change the rate of float32 `[L]`; at least one sample comes back."""
+    if from_hz == to_hz:
+        return waveform
+    changed = soxr.resample(waveform.numpy(), from_hz, to_hz, quality="HQ")
+    if len(changed) == 0:  # fewer input samples than one output sample
+        changed = waveform.numpy()[:1]
+    return torch.from_numpy(np.ascontiguousarray(changed, dtype=np.float32))
+
+
+def encode_audio(waveform: Tensor, sampling_rate: int, suffix: str) -> bytes:
+    """Audio file bytes of float `[L]` in the format that `suffix` names.
+
+    Raises:
+        UnsupportedAudio: If the suffix is not one that soundfile writes for us.
+    """
+    if suffix.lower() not in _FORMATS:
+        raise UnsupportedAudio(f"Cannot write {suffix or 'a file without suffix'}; use one of {', '.join(_FORMATS)}.")
+    buffer = io.BytesIO()
+    samples = waveform.detach().cpu().float().clamp(-1, 1).numpy()
+    # libsndfile's Opus takes five rates only; 48 kHz holds any of ours
+    if suffix.lower() == ".opus" and sampling_rate not in (8000, 12000, 16000, 24000, 48000):
+        samples, sampling_rate = soxr.resample(samples, sampling_rate, 48000), 48000
+    soundfile.write(
+        buffer, samples, sampling_rate, format=_FORMATS[suffix.lower()], subtype=_SUBTYPES.get(suffix.lower())
+    )
+    return buffer.getvalue()
+
+
+def write_audio(path: str | os.PathLike[str], waveform: Tensor, sampling_rate: int) -> None:
+    """Write float `[L]` atomically; the suffix chooses WAV, FLAC, OGG, MP3 or Opus.
+
+    Raises:
+        UnsupportedAudio: If the suffix is unknown or the folder does not exist.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise UnsupportedAudio(f"The folder {target.parent} does not exist; make it first.")
+    write_atomically(target, encode_audio(waveform, sampling_rate, target.suffix))
