@@ -1,0 +1,1 @@
+"""Recordings -> clean manifest -> token shards: the road that every training set takes."""
