@@ -1,0 +1,1 @@
+"""Optimisation of everything in `tokenizer` and `slm`."""
