@@ -1,0 +1,1 @@
+"""Waveform <-> `Codes`: the codec as a model users load."""

@@ -1,0 +1,267 @@
+"""The codec as a model: encoder, quantizer, Fourier decoder, and the road between waveforms and `Codes`."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from ..errors import ConfigError, CorruptWeights, UnsupportedAudio
+from .blocks import frame_mask
+from .codes import CodecIdentity, Codes
+from .config import CodecConfig
+from .encoder import SpectralEncoder
+from .fourier import FourierDecoder, Synthesis
+from .quantizer import MaskedChannelQuantizer, Quantized
+from .seanet import SEANetEncoder
+from .weights import fingerprint, load_model
+
+# The averages that training needs are no part of what codes mean.
+_TRAINING_STATE = ("quantizer.counts", "quantizer.sums", "quantizer.is_initialised")
+
+
+@dataclass
+class CodecEncoderOutput(ModelOutput):
+    """`audio_codes`: int64 `[B, k, T]`."""
+
+    audio_codes: Tensor | None = None
+
+
+@dataclass
+class CodecDecoderOutput(ModelOutput):
+    """`audio_values`: float32 `[B, T * hop]`."""
+
+    audio_values: Tensor | None = None
+
+
+@dataclass
+class CodecOutput(ModelOutput):
+    """What a training pass needs.
+
+    Attributes:
+        audio_codes: int64 `[B, k, T]`.
+        audio_values: `[B, L]`.
+        commitment_loss: Scalar.
+        log_pitch, voicing_logit: `[B, T * upsampling]`, or None without a harmonic source.
+    """
+
+    audio_codes: Tensor | None = None
+    audio_values: Tensor | None = None
+    commitment_loss: Tensor | None = None
+    log_pitch: Tensor | None = None
+    voicing_logit: Tensor | None = None
+
+
+class CodecModel(PreTrainedModel):
+    """Language-Codec: waveform -> MCRVQ codes -> waveform.
+
+    Example:
+        >>> codec = load_codec()
+        >>> codes = codec.tokenize([waveform])
+        >>> decoded = codec.synthesize(codes)[0]
+    """
+
+    config_class = CodecConfig
+    base_model_prefix = "codec"
+    main_input_name = "input_values"
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__(config)
+        self.encoder: nn.Module = (SEANetEncoder if config.encoder == "seanet" else SpectralEncoder)(config)
+        self.quantizer = MaskedChannelQuantizer(
+            config.latent_size, config.num_codebooks, config.codebook_size, config.num_masked_books
+        )
+        self.decoder = FourierDecoder(config)
+        self._revision: str | None = None
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Modules initialise themselves in their constructors."""
+
+    @property
+    def identity(self) -> CodecIdentity:
+        """Id and weights' hash, as codes carry them. The hash is computed once, in evaluation mode."""
+        revision = self._revision
+        if revision is None or self.training:
+            state = {name: value for name, value in self.state_dict().items() if name not in _TRAINING_STATE}
+            revision = fingerprint(state)
+            self._revision = None if self.training else revision
+        config = self.config
+        return CodecIdentity(
+            config.codec_id,
+            revision,
+            config.sampling_rate,
+            config.hop_length,
+            config.codebook_size,
+            config.num_codebooks,
+            config.num_masked_books,
+        )
+
+    def train(self, mode: bool = True) -> CodecModel:
+        """Switch mode; weights that may change lose their cached hash."""
+        self._revision = None
+        return super().train(mode)
+
+    def load_state_dict(self, *args: object, **kwargs: object) -> object:
+        """As in torch; the cached hash is dropped."""
+        self._revision = None
+        return super().load_state_dict(*args, **kwargs)  # type: ignore[arg-type]
+
+    def _num_books(self, num_books: int | None) -> int:
+        most, fewest = self.config.num_codebooks, max(1, self.config.num_masked_books)
+        if num_books is not None and not fewest <= num_books <= most:
+            raise ConfigError(
+                f"num_books is {num_books}; codec {self.config.codec_id} takes {fewest} to {most}, "
+                "since its masked books only make sense together."
+            )
+        return most if num_books is None else num_books
+
+    def _prepare(self, input_values: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Whole frames of waveform with zeros past each end, and the frame mask."""
+        waveform = input_values[:, 0] if input_values.dim() == 3 else input_values
+        hop = self.config.hop_length
+        if padding_mask is None:
+            lengths = torch.full((len(waveform),), waveform.shape[-1], device=waveform.device)
+        else:
+            padding_mask = padding_mask[:, 0] if padding_mask.dim() == 3 else padding_mask
+            waveform = waveform * padding_mask
+            lengths = padding_mask.long().sum(-1)
+        waveform = F.pad(waveform, (0, -waveform.shape[-1] % hop))
+        return waveform, frame_mask((lengths + hop - 1) // hop, waveform.shape[-1] // hop)
+
+    def encode(
+        self, input_values: Tensor, padding_mask: Tensor | None = None, num_books: int | None = None
+    ) -> CodecEncoderOutput:
+        """Waveform to codes.
+
+        Args:
+            input_values: float `[B, L]` or `[B, 1, L]` at `config.sampling_rate`.
+            padding_mask: Same shape, 1 where there is signal; items are right-padded.
+            num_books: Books to give, from the masked count (at least 1) to K; None for all.
+
+        Returns:
+            `audio_codes [B, num_books, ceil(L / hop)]`; 0 in padding frames.
+
+        Raises:
+            ConfigError: If `num_books` is out of range.
+        """
+        books = self._num_books(num_books)
+        waveform, mask = self._prepare(input_values, padding_mask)
+        quantized: Quantized = self.quantizer(self.encoder(waveform, mask), mask, books)
+        return CodecEncoderOutput(audio_codes=quantized.codes)
+
+    def decode(
+        self, audio_codes: Tensor, padding_mask: Tensor | None = None, noise_seed: int = 0
+    ) -> CodecDecoderOutput:
+        """Codes to waveform.
+
+        Args:
+            audio_codes: int64 `[B, k, T]`, k from the masked count (at least 1) to K.
+            padding_mask: bool `[B, T]`, frames that exist; None for all.
+            noise_seed: Seed of the noise source.
+
+        Returns:
+            `audio_values [B, T * hop]`.
+
+        Raises:
+            ConfigError: If k is out of range.
+        """
+        self._num_books(audio_codes.shape[1])
+        mask = torch.ones_like(audio_codes[:, 0], dtype=torch.bool) if padding_mask is None else padding_mask.bool()
+        mask = mask[..., None]
+        synthesis: Synthesis = self.decoder(
+            self.quantizer.decode(audio_codes) * mask, mask, noise_seed=noise_seed
+        )
+        return CodecDecoderOutput(audio_values=synthesis.waveform)
+
+    def forward(
+        self,
+        input_values: Tensor,
+        padding_mask: Tensor | None = None,
+        num_books: Tensor | int | None = None,
+        pitch_hz: Tensor | None = None,
+        voicing: Tensor | None = None,
+        noise_seed: int = 0,
+    ) -> CodecOutput:
+        """Encode, quantize and decode in one differentiable pass.
+
+        Args:
+            input_values, padding_mask: As in `encode`.
+            num_books: Books decoded from, one number or one an item `[B]`; None for all.
+            pitch_hz, voicing: `[B, T * upsampling]`, true pitch (positive) and voicing for the source
+                while training; None lets the decoder use its own prediction.
+            noise_seed: Seed of the noise source.
+        """
+        waveform, mask = self._prepare(input_values, padding_mask)
+        books = self.config.num_codebooks if num_books is None else num_books
+        quantized: Quantized = self.quantizer(self.encoder(waveform, mask), mask, books)
+        synthesis: Synthesis = self.decoder(quantized.latent * mask, mask, pitch_hz, voicing, noise_seed)
+        return CodecOutput(
+            audio_codes=quantized.codes,
+            audio_values=synthesis.waveform[:, : input_values.shape[-1]],
+            commitment_loss=quantized.commitment_loss,
+            log_pitch=synthesis.log_pitch,
+            voicing_logit=synthesis.voicing_logit,
+        )
+
+    @torch.inference_mode()
+    def tokenize(self, waveforms: Sequence[Tensor], num_books: int | None = None) -> Codes:
+        """Waveforms of any lengths to `Codes`, in one padded batch.
+
+        Args:
+            waveforms: float `[L_i]` each, at `config.sampling_rate`, at least one sample.
+            num_books: As in `encode`.
+
+        Raises:
+            UnsupportedAudio: If there is no waveform, or one is empty or not finite.
+        """
+        if not waveforms:
+            raise UnsupportedAudio("There is no waveform to tokenize; give at least one.")
+        for waveform in waveforms:
+            if waveform.dim() != 1 or not len(waveform):
+                raise UnsupportedAudio("A waveform to tokenize must be one-dimensional and hold at least one sample.")
+            if not bool(torch.isfinite(waveform).all()):
+                raise UnsupportedAudio("A waveform to tokenize contains samples that are NaN or infinite.")
+        lengths = torch.tensor([len(waveform) for waveform in waveforms])
+        batch = nn.utils.rnn.pad_sequence([w.float() for w in waveforms], batch_first=True).to(self.device)
+        inside = frame_mask(lengths, batch.shape[-1])[..., 0].to(self.device)
+        found = self.encode(batch, inside, num_books).audio_codes
+        return Codes(found.cpu(), lengths, self.identity)  # type: ignore[union-attr]
+
+    @torch.inference_mode()
+    def synthesize(self, codes: Codes, noise_seed: int = 0) -> list[Tensor]:
+        """`Codes` to waveforms, each as long as its original.
+
+        Raises:
+            ModelMismatch: If another codec made the codes.
+        """
+        self.identity.require(codes.identity, "This code sequence")
+        mask = frame_mask(codes.lengths, codes.values.shape[-1])[..., 0].to(self.device)
+        audio = self.decode(codes.values.to(self.device), mask, noise_seed).audio_values
+        lengths = codes.num_samples.tolist()
+        return [audio[i, :length].cpu() for i, length in enumerate(lengths)]  # type: ignore[index]
+
+
+AutoConfig.register(CodecConfig.model_type, CodecConfig, exist_ok=True)
+AutoModel.register(CodecConfig, CodecModel, exist_ok=True)
+
+
+def load_codec(folder: Path | None = None) -> CodecModel:
+    """Load a codec folder, or the weights that ship with speechlm.
+
+    Raises:
+        CorruptWeights: If the folder or its tensors are not a codec's.
+        ConfigError: If its config.json is refused.
+    """
+    if folder is None:
+        folder = Path(str(importlib.resources.files(__package__))) / "weights"
+    if not Path(folder).is_dir():
+        raise CorruptWeights(f"There is no codec folder {folder}; give one written by `speechlm export`.")
+    return load_model(Path(folder), CodecModel)

@@ -1,0 +1,142 @@
+"""Spectra in torch: framed transforms, mel filters and pitch evidence.
+
+Constants are built once per (size, device) and kept outside the modules' state, so that a model made
+on the meta device and then loaded finds them right.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def _constant(function):  # type: ignore[no-untyped-def]
+    """Cache a tensor that no autograd mode of the first caller may mark."""
+
+    @functools.lru_cache(maxsize=64)
+    @functools.wraps(function)
+    def build(*args):  # type: ignore[no-untyped-def]
+        with torch.inference_mode(False), torch.no_grad():
+            return function(*args)
+
+    return build
+
+
+@_constant
+def hann_window(length: int, device: torch.device) -> Tensor:
+    """Periodic Hann window, float32 `[length]`."""
+    return torch.hann_window(length, periodic=True, device=device)
+
+
+@_constant
+def mel_filters(sampling_rate: int, fft_size: int, num_mels: int, device: torch.device) -> Tensor:
+    """Triangular filters on the HTK mel scale, each of unit sum, float32 `[fft_size // 2 + 1, num_mels]`.
+
+    Unit-sum triangles keep low bands, narrower than a bin, from vanishing: a filter without a bin
+    takes the nearest one.
+    """
+    top = sampling_rate / 2
+    edges_mel = torch.linspace(0, 2595 * math.log10(1 + top / 700), num_mels + 2, dtype=torch.float64)
+    edges = 700 * (10 ** (edges_mel / 2595) - 1)
+    bins = torch.linspace(0, top, fft_size // 2 + 1, dtype=torch.float64)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    filters = torch.minimum(rising, falling).clamp(min=0)
+    empty = filters.sum(0) == 0
+    nearest = (bins - edges[1:-1]).abs().argmin(0)
+    filters[nearest[empty], torch.nonzero(empty)[:, 0]] = 1
+    return (filters / filters.sum(0)).float().to(device)
+
+
+@_constant
+def _lag_positions(sampling_rate: int, low_hz: float, high_hz: float, count: int, device: torch.device) -> Tensor:
+    ratio = torch.linspace(0, 1, count, dtype=torch.float64)
+    hz = high_hz * (low_hz / high_hz) ** ratio
+    return (sampling_rate / hz).float().to(device)
+
+
+@_constant
+def _window_autocorrelation(length: int, fft_size: int, device: torch.device) -> Tensor:
+    spectrum = torch.fft.rfft(hann_window(length, device), fft_size)
+    correlation = torch.fft.irfft(spectrum.abs().square(), fft_size)[: length // 2 + 1]
+    return correlation / correlation[0]
+
+
+def frames_of(waveform: Tensor, length: int, hop: int) -> Tensor:
+    """Overlapping frames of `[B, L]`, a view `[B, (L - length) // hop + 1, length]`."""
+    return waveform.unfold(-1, length, hop)
+
+
+def magnitudes(frames: Tensor) -> Tensor:
+    """Magnitude spectrum of Hann-windowed frames, scaled so that a full-scale sine peaks near 1.
+
+    Args:
+        frames: `[..., length]`.
+
+    Returns:
+        `[..., length // 2 + 1]`.
+    """
+    length = frames.shape[-1]
+    spectrum = torch.fft.rfft(frames * hann_window(length, frames.device))
+    return torch.sqrt(spectrum.real.square() + spectrum.imag.square() + 1e-14) * (4 / length)
+
+
+def log_mels(frames: Tensor, sampling_rate: int, num_mels: int, floor: float = 1e-5) -> Tensor:
+    """Natural logarithm of mel magnitudes of frames `[..., length]`, `[..., num_mels]`."""
+    filters = mel_filters(sampling_rate, frames.shape[-1], num_mels, frames.device)
+    return torch.log((magnitudes(frames) @ filters).clamp(min=floor))
+
+
+def multi_scale_log_mel_distance(
+    decoded: Tensor, original: Tensor, sampling_rate: int, windows: tuple[int, ...] = (128, 256, 512, 1024, 2048)
+) -> Tensor:
+    """Mean L1 distance of log-mels over several window lengths (DAC's loss, Kumar et al. 2023, eq. 1).
+
+    Args:
+        decoded, original: `[B, L]`.
+
+    Returns:
+        Scalar, in nepers.
+    """
+    total = decoded.new_zeros(())
+    for window in windows:
+        bands = {128: 16, 256: 32, 512: 64}.get(window, 100 if window == 1024 else 160)
+        both = []
+        for signal in (decoded, original):
+            padded = F.pad(signal, (window // 2, window // 2))
+            both.append(log_mels(frames_of(padded, window, window // 4), sampling_rate, bands, 1e-4))
+        total = total + (both[0] - both[1]).abs().mean()
+    return total / len(windows)
+
+
+def pitch_evidence(
+    frames: Tensor, sampling_rate: int, low_hz: float, high_hz: float, num_lags: int
+) -> Tensor:
+    """Normalised autocorrelation of each frame at logarithmically spaced lags (Boersma 1993, eq. 9).
+
+    A voiced frame shows peaks at its period and multiples; silence gives values near 0. Nothing is
+    decided here: the network reads the evidence.
+
+    Args:
+        frames: `[..., length]`; `length` should hold two periods of `low_hz`.
+
+    Returns:
+        `[..., num_lags]`, nominally within -1 to 1, from the shortest lag (`high_hz`) to the longest.
+    """
+    length = frames.shape[-1]
+    fft_size = 1 << (length + length // 2 - 1).bit_length()
+    centred = frames - frames.mean(-1, keepdim=True)
+    spectrum = torch.fft.rfft(centred * hann_window(length, frames.device), fft_size)
+    power = spectrum.real.square() + spectrum.imag.square()
+    correlation = torch.fft.irfft(power, fft_size)[..., : length // 2 + 1]
+    # 1e-5 is white noise near -60 dB full scale: quieter frames fade to no evidence
+    energy = correlation[..., :1] + 1e-5
+    correlation = correlation / (energy * _window_autocorrelation(length, fft_size, frames.device))
+    lags = _lag_positions(sampling_rate, low_hz, high_hz, num_lags, frames.device).clamp(max=length // 2 - 1)
+    lower = lags.long()
+    weight = lags - lower
+    return correlation[..., lower] * (1 - weight) + correlation[..., lower + 1] * weight
