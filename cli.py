@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import __version__
-from .errors import SpeechLMError, UnsupportedAudio
+from .errors import CorruptCodes, SpeechLMError, UnsupportedAudio
 
 
 class _Commands(TyperGroup):
@@ -82,7 +82,13 @@ def prepare(
     min_seconds: Annotated[float, typer.Option(help="Drop shorter recordings.")] = 0.4,
     max_seconds: Annotated[float, typer.Option(help="Drop longer recordings.")] = 30.0,
     valid_share: Annotated[float, typer.Option(help="Share of held-out speakers.")] = 0.05,
+    valid_pattern: Annotated[
+        str | None, typer.Option(help="Hold out the speakers that this pattern finds instead.")
+    ] = None,
     seed: Seed = 0,
+    allow_missing_text: Annotated[
+        bool, typer.Option("--allow-missing-text", help="Keep recordings without transcript.")
+    ] = False,
 ) -> None:
     """Check recordings and transcripts: a clean manifest."""
     from .data_prep.prepare import prepare_corpus
@@ -93,7 +99,9 @@ def prepare(
         min_seconds=min_seconds,
         max_seconds=max_seconds,
         valid_share=valid_share,
+        valid_pattern=valid_pattern,
         seed=seed,
+        require_text=not allow_missing_text,
     )
     typer.echo(summary.table())
 
@@ -145,7 +153,10 @@ def decode(
     from .tokenizer.codec import load_codec
     from .tokenizer.codes import Codes
 
-    tokens, model = Codes.load(codes), load_codec(codec)
+    tokens = Codes.load(codes)
+    if len(tokens.num_samples) != 1:
+        raise CorruptCodes(f"{codes} holds {len(tokens.num_samples)} utterances; decode takes one.")
+    model = load_codec(codec)
     waveform = model.synthesize(tokens)[0]
     write_audio(out, waveform, model.config.sampling_rate)
     typer.echo(f"{out}: {len(waveform) / model.config.sampling_rate:.2f} s")
@@ -221,14 +232,11 @@ def say(
     from .slm.speak import Speaker
     from .tokenizer.audio import write_audio
 
+    voice = _voice(prompt)
     sampling = {"temperature": temperature, "top_k": top_k}
-    speech = Speaker.from_pretrained(model).say(
-        text,
-        _voice(prompt),
-        prompt_text=prompt_text,
-        seed=seed,
-        **{name: value for name, value in sampling.items() if value is not None},
-    )
+    given = {name: value for name, value in sampling.items() if value is not None}
+    speaker = Speaker.from_pretrained(model)
+    speech = speaker.say(text, voice, prompt_text=prompt_text, seed=seed, **given)
     write_audio(out, speech.waveform, speech.sampling_rate)
     for note in speech.notes:
         typer.echo(note, err=True)

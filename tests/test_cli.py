@@ -1,0 +1,199 @@
+"""The commands as a user meets them: real files in, files out, one sentence for each mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from speechlm.cli import app
+from speechlm.tokenizer.audio import read_audio
+from speechlm.tokenizer.codec import CodecModel
+from speechlm.tokenizer.codes import CodecIdentity, Codes
+from speechlm.tokenizer.config import CodecConfig
+from typer.testing import CliRunner, Result
+
+RATE = 16_000
+COMMANDS = ["prepare", "tokenize", "encode", "decode", "train", "export", "say", "eval", "demo"]
+
+
+def call(*arguments: object) -> Result:
+    """Run a command; whatever it did not catch is a traceback in a user's face."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def refusal(*arguments: object) -> str:
+    """Run a command that must fail, and return its one sentence."""
+    result = call(*arguments)
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("speechlm: ") and lines[0].endswith(".")
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a codec too small to sound like anything."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("codec")
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "head_layers": 1}
+    widths = {"encoder_width": 16, "decoder_width": 16, "head_width": 16, "latent_size": 12}
+    CodecModel(CodecConfig(codebook_size=16, **sizes, **widths)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """One second in stereo at another rate than the codec's."""
+    path = tmp_path / "tone.wav"
+    tone = 0.3 * np.sin(2 * np.pi * 220 * np.arange(22_050) / 22_050)
+    soundfile.write(path, np.stack([tone, tone], axis=1), 22_050)
+    return path
+
+
+def test_help_lists_the_road_in_order() -> None:
+    listed = call("--help").stdout.split("Commands:")[1]
+    positions = [listed.index(f"  {name} ") for name in COMMANDS[:-1]]
+    assert positions == sorted(positions)
+    assert "demo" not in listed
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "eval codec", "eval tts"])
+def test_each_command_explains_itself(command: str) -> None:
+    result = call(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "speak",
+        "encode",
+        "encode a.wav",
+        "train vocoder a.yaml",
+        "encode a.wav a.codes --num-books none",
+        "encode a.wav a.codes --num-books 0",
+        "say hello --colour red",
+        "eval accent a b",
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: str) -> None:
+    assert call(*arguments.split()).exit_code == 2
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3", ".opus"])
+def test_encode_then_decode_keeps_the_duration(
+    suffix: str, recording: Path, codec: Path, tmp_path: Path
+) -> None:
+    codes, out = tmp_path / "tone.codes", tmp_path / f"out{suffix}"
+    assert call("encode", recording, codes, "--codec", codec).exit_code == 0
+    assert call("decode", codes, out, "--codec", codec).exit_code == 0
+    assert Codes.load(codes).num_samples.tolist() == [RATE]
+    # lossy formats pad to whole blocks
+    assert abs(len(read_audio(out, RATE)) - RATE) <= (0 if suffix in (".wav", ".flac") else 2000)
+
+
+def test_number_of_books_is_an_option(recording: Path, codec: Path, tmp_path: Path) -> None:
+    codes = tmp_path / "tone.codes"
+    assert call("encode", recording, codes, "--codec", codec, "--num-books", 4).exit_code == 0
+    assert Codes.load(codes).values.shape[:2] == (1, 4)
+
+
+def _write_bad_recording(kind: str, path: Path) -> None:
+    samples = {"without samples": np.zeros(0), "not finite": np.full(RATE, np.nan)}
+    if kind in samples:
+        soundfile.write(path, samples[kind].astype(np.float32), RATE, subtype="FLOAT")
+    elif kind != "missing":
+        path.write_text("" if kind == "empty" else "These are words.\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        ("missing", "does not exist"),
+        ("empty", "empty file"),
+        ("text", "not audio"),
+        ("without samples", "no samples"),
+        ("not finite", "NaN"),
+    ],
+)
+def test_encode_refuses_what_is_no_recording(
+    kind: str, word: str, codec: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.wav"
+    _write_bad_recording(kind, path)
+    sentence = refusal("encode", path, tmp_path / "bad.codes", "--codec", codec)
+    assert word in sentence and "bad.wav" in sentence
+    assert not (tmp_path / "bad.codes").exists()
+
+
+def test_decode_refuses_codes_of_another_codec(codec: Path, tmp_path: Path) -> None:
+    identity = CodecIdentity("other", "0" * 16, RATE, 320, 16, 6, 3)
+    codes = Codes(torch.zeros(1, 6, 5, dtype=torch.int64), torch.tensor([1600]), identity)
+    codes.save(tmp_path / "other.codes")
+    sentence = refusal("decode", tmp_path / "other.codes", tmp_path / "a.wav", "--codec", codec)
+    assert "codec other" in sentence
+
+
+def test_decode_refuses_a_file_cut_in_half(recording: Path, codec: Path, tmp_path: Path) -> None:
+    codes = tmp_path / "tone.codes"
+    call("encode", recording, codes, "--codec", codec)
+    codes.write_bytes(codes.read_bytes()[: codes.stat().st_size // 2])
+    assert "tone.codes" in refusal("decode", codes, tmp_path / "a.wav", "--codec", codec)
+
+
+@pytest.mark.parametrize("items", [0, 2])
+def test_decode_takes_one_utterance(items: int, codec: Path, tmp_path: Path) -> None:
+    identity = CodecIdentity("any", "0" * 16, RATE, 320, 16, 6, 3)
+    values = torch.zeros(items, 6, 5, dtype=torch.int64)
+    Codes(values, torch.full((items,), 1600), identity).save(tmp_path / "some.codes")
+    sentence = refusal("decode", tmp_path / "some.codes", tmp_path / "a.wav", "--codec", codec)
+    assert f"{items} utterances" in sentence
+
+
+def test_a_missing_codec_folder_is_named(recording: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    assert "nowhere" in refusal("encode", recording, tmp_path / "a.codes", "--codec", missing)
+
+
+def test_a_missing_output_folder_is_named(recording: Path, codec: Path, tmp_path: Path) -> None:
+    out = tmp_path / "nowhere" / "a.codes"
+    assert "nowhere" in refusal("encode", recording, out, "--codec", codec)
+
+
+def test_prepare_refuses_a_corpus_that_is_not_there(tmp_path: Path) -> None:
+    assert "nowhere" in refusal("prepare", tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_say_names_the_shipped_voices_for_an_unknown_prompt(tmp_path: Path) -> None:
+    sentence = refusal("say", "Hello.", "--prompt", "nobody", "--out", tmp_path / "a.wav")
+    assert "nobody" in sentence and "shipped voice" in sentence
+
+
+def test_say_refuses_an_empty_text(recording: Path, tmp_path: Path) -> None:
+    sentence = refusal("say", " ", "--prompt", recording, "--out", tmp_path / "a.wav")
+    assert "text" in sentence.lower()
+
+
+def test_train_refuses_an_unknown_key(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("colour: red\n")
+    assert "colour" in refusal("train", "codec", recipe, "--run", tmp_path / "run")
+
+
+def test_the_process_ends_with_the_exit_code_and_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "speechlm", "decode", str(tmp_path / "no.codes"), "a.wav"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("speechlm: ") and done.stderr.count("\n") == 1
