@@ -1,0 +1,224 @@
+"""Codec training: random crops of packed audio, multi-scale mel loss, pitch and voicing of the source."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data_prep.packs import FULL_SCALE, WaveformPack, pack_waveforms
+from ..errors import ConfigError
+from ..tokenizer.codec import CodecModel, CodecOutput
+from ..tokenizer.config import CodecConfig
+from ..tokenizer.spectral import multi_scale_log_mel_distance
+from ..tokenizer.weights import config_from_mapping
+from .batches import Draw
+from .config import CodecTraining, PackData
+from .task import Batch, Validation
+
+_INITIAL_CROPS_PER_BOOK_ENTRY = 12  # latent vectors per codebook entry that k-means starts from
+
+
+@dataclass
+class Crop:
+    """A piece of one utterance: float32 `[L]`, pitch and voicing `[T * upsampling]`."""
+
+    waveform: NDArray[np.float32]
+    pitch_hz: NDArray[np.float32]
+    voicing: NDArray[np.float32]
+
+
+def fill_pitch(pitch_hz: NDArray[np.float32], default: float = 120.0) -> NDArray[np.float32]:
+    """Bridge unvoiced stretches (zeros) in log frequency, so that the source's phase has a pitch everywhere."""
+    voiced = np.flatnonzero(pitch_hz > 0)
+    if not len(voiced):
+        return np.full_like(pitch_hz, default)
+    filled = np.interp(np.arange(len(pitch_hz)), voiced, np.log(pitch_hz[voiced]))
+    return np.exp(filled).astype(np.float32)
+
+
+class CodecTask:
+    """The codec with its packs and losses; see `task.Task` for the methods."""
+
+    def __init__(self, config: CodecTraining, *, progress: bool = True) -> None:
+        self.config = config
+        model_config = config_from_mapping(config.model, CodecConfig, "The section `model`")
+        self.codec = model_config
+        torch.manual_seed(config.run.seed)
+        self.model = CodecModel(model_config)  # type: ignore[arg-type]
+        self.model.quantizer.is_initialised.fill_(config.continuous_steps == 0)
+        self.crop = self._whole_frames(config.crop_seconds)
+        self.max_total = max(1, round(config.batch_seconds / config.crop_seconds)) * self.crop
+        self.train_packs = [self._pack(data, "train", progress) for data in config.data]
+        self.valid_packs = [self._pack(data, "valid", progress) for data in config.data]
+        # every second of audio is as likely as any other: an utterance gives as many crops as it holds
+        self.places = [
+            (number, index)
+            for number, (data, pack) in enumerate(zip(config.data, self.train_packs, strict=True))
+            for index, length in enumerate(pack.lengths.tolist())
+            for _ in range(data.repeat * -(-length // self.crop))
+        ]
+        self.lengths = [self.crop] * len(self.places)
+        self.fingerprint = hashlib.sha256(
+            json.dumps([[pack.ids, pack.lengths.tolist()] for pack in self.train_packs]).encode()
+        ).hexdigest()
+
+    def _whole_frames(self, seconds: float) -> int:
+        hop = self.model.config.hop_length
+        return max(1, round(seconds * self.model.config.sampling_rate / hop)) * hop
+
+    def _pack(self, data: PackData, split: str, progress: bool) -> WaveformPack:
+        config = self.model.config
+        manifest = Path(data.manifest)
+        name = hashlib.sha256(str(manifest.resolve()).encode()).hexdigest()[:8]
+        return pack_waveforms(
+            manifest,
+            Path(self.config.cache) / f"{manifest.parent.name}-{name}-{config.sampling_rate}-{split}",
+            sampling_rate=config.sampling_rate,
+            split=split,
+            with_pitch=config.has_harmonic_source,
+            progress=progress,
+        )
+
+    def _cut(self, pack: WaveformPack, index: int, start: int, length: int) -> Crop:
+        """Samples `[start, start + length)` of an utterance, zero-padded, with their pitch."""
+        config = self.model.config
+        hop = config.synthesis_hop
+        waveform = pack.waveform(index)[start : start + length].astype(np.float32) / FULL_SCALE
+        waveform = np.pad(waveform, (0, length - len(waveform)))
+        points = length // hop
+        if not config.has_harmonic_source:
+            return Crop(waveform, np.zeros(points, np.float32), np.zeros(points, np.float32))
+        track = pack.pitch(index)[start // hop : start // hop + points]
+        track = np.pad(track, (0, points - len(track)))
+        low, high = config.min_pitch_hz, config.max_pitch_hz
+        return Crop(waveform, fill_pitch(track).clip(low, high), (track > 0).astype(np.float32))
+
+    def item(self, draw: Draw) -> Crop:
+        """A random crop, on the frame grid, at a random level."""
+        chance = random.Random(draw.seed)  # noqa: S311 - augmentation, not secrets
+        number, index = self.places[draw.index]
+        pack = self.train_packs[number]
+        spare = max(0, int(pack.lengths[index]) - self.crop)
+        hop = self.model.config.hop_length
+        start = chance.randint(0, spare // hop) * hop
+        crop = self._cut(pack, index, start, self.crop)
+        gain = 10 ** (chance.uniform(-self.config.gain_db, self.config.gain_db) / 20)
+        crop.waveform = crop.waveform * min(gain, 1 / max(1e-3, float(np.abs(crop.waveform).max())))
+        return crop
+
+    def collate(self, items: list[Crop]) -> Batch:
+        """`waveform [B, L]`, `pitch_hz` and `voicing` `[B, T * upsampling]`."""
+        return {
+            name: torch.from_numpy(np.stack([getattr(crop, name) for crop in items]).astype(np.float32))
+            for name in ("waveform", "pitch_hz", "voicing")
+        }
+
+    def before_step(self, step: int) -> None:
+        """After the continuous steps, set the codebooks by k-means on latents of seeded crops."""
+        quantizer = self.model.quantizer
+        if step < self.config.continuous_steps or bool(quantizer.is_initialised):
+            return
+        frames = self.crop // self.model.config.hop_length
+        needed = _INITIAL_CROPS_PER_BOOK_ENTRY * self.model.config.codebook_size
+        chance = random.Random(self.config.run.seed)  # noqa: S311
+        found: list[Tensor] = []
+        device = next(self.model.parameters()).device
+        with torch.no_grad():
+            while sum(len(part) for part in found) < needed:
+                crops = [
+                    self.item(Draw(chance.randrange(len(self.places)), chance.getrandbits(48)))
+                    for _ in range(self.max_total // self.crop)
+                ]
+                waveform = self.collate(crops)["waveform"].to(device)
+                mask = torch.ones(len(crops), frames, 1, dtype=torch.bool, device=device)
+                found.append(self.model.encoder(waveform, mask).float().flatten(0, 1))
+        quantizer.initialise(torch.cat(found), seed=self.config.run.seed)
+
+    def _draw_books(self, batch: int, device: torch.device) -> Tensor:
+        """Books used by each item (quantizer dropout, an item at a time)."""
+        most = self.model.config.num_codebooks
+        fewest = max(1, self.model.config.num_masked_books)
+        books = torch.randint(fewest, most + 1, (batch,), device=device)
+        return torch.where(torch.rand(batch, device=device) < self.config.full_books_share, most, books)
+
+    def loss(self, model: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mel distance, commitment, and for the source log-pitch L1 on voiced frames and voicing BCE."""
+        config = self.config
+        waveform, pitch, voicing = batch["waveform"], batch["pitch_hz"], batch["voicing"]
+        books = self._draw_books(len(waveform), waveform.device)
+        own_pitch = step >= config.continuous_steps and float(torch.rand(())) < config.predicted_pitch_share
+        out: CodecOutput = model(
+            waveform,
+            num_books=books,
+            pitch_hz=None if own_pitch else pitch,
+            voicing=None if own_pitch else voicing,
+            noise_seed=int(torch.randint(1 << 30, ())),
+        )
+        if out.audio_values is None or out.commitment_loss is None:
+            raise ConfigError("The codec returned no audio.")
+        with torch.autocast(waveform.device.type, enabled=False):
+            mel = multi_scale_log_mel_distance(
+                out.audio_values.float(), waveform, self.model.config.sampling_rate
+            )
+            parts = {"mel": mel, "commitment": out.commitment_loss.float()}
+            total = config.mel_weight * mel + config.commitment_weight * parts["commitment"]
+            if out.log_pitch is not None and out.voicing_logit is not None:
+                missed = (out.log_pitch.float() - pitch.log()).abs() * voicing
+                parts["pitch"] = missed.sum() / voicing.sum().clamp(min=1)
+                parts["voicing"] = F.binary_cross_entropy_with_logits(out.voicing_logit.float(), voicing)
+                total = total + config.pitch_weight * parts["pitch"] + config.voicing_weight * parts["voicing"]
+        return total, parts
+
+    def _validation_crops(self) -> list[tuple[Crop, int]]:
+        """Fixed utterances, evenly spread over the validation packs, at most five seconds of each."""
+        chosen = []
+        share = max(1, self.config.validation_items // len(self.valid_packs))
+        hop = self.model.config.hop_length
+        for pack in self.valid_packs:
+            for index in np.linspace(0, pack.num_items - 1, min(share, pack.num_items)).astype(int).tolist():
+                seconds = min(5.0, int(pack.lengths[index]) / pack.sampling_rate)
+                length = max(hop, int(seconds * pack.sampling_rate) // hop * hop)
+                chosen.append((self._cut(pack, index, 0, length), length))
+        return chosen
+
+    def validate(self, model: nn.Module) -> Validation:
+        """Mel distance at the fewest and the most books, pitch error, and perplexity of each book."""
+        if not isinstance(model, CodecModel):
+            raise ConfigError("Codec training validates a CodecModel.")
+        config = model.config
+        metrics: dict[str, list[float]] = {}
+        counts = torch.zeros(config.num_codebooks, config.codebook_size)
+        audio: dict[str, np.ndarray[Any, Any]] = {}
+        device = next(model.parameters()).device
+        for number, (crop, _) in enumerate(self._validation_crops()):
+            waveform = torch.from_numpy(crop.waveform)[None].to(device)
+            fewest = max(1, config.num_masked_books)
+            for name, books in (("mel", config.num_codebooks), ("mel_fewest_books", fewest)):
+                out: CodecOutput = model(waveform, num_books=books)
+                distance = multi_scale_log_mel_distance(out.audio_values, waveform, config.sampling_rate)  # type: ignore[arg-type]
+                metrics.setdefault(name, []).append(float(distance))
+                if books != config.num_codebooks:
+                    continue
+                for book, codes in enumerate(out.audio_codes[0].cpu()):  # type: ignore[index]
+                    counts[book] += torch.bincount(codes, minlength=config.codebook_size)
+                if out.log_pitch is not None and crop.voicing.any():
+                    voiced = crop.voicing > 0
+                    missed = np.abs(out.log_pitch[0].float().cpu().numpy() - np.log(crop.pitch_hz))[voiced]
+                    metrics.setdefault("pitch_error_percent", []).append(100 * float(np.median(missed)))
+                if number < 2:
+                    audio[f"decoded-{number}"] = out.audio_values[0].float().cpu().numpy()  # type: ignore[index]
+        means = {name: float(np.mean(values)) for name, values in metrics.items()}
+        shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+        entropy = -(shares * shares.clamp(min=1e-12).log()).sum(1)
+        means |= {f"perplexity_book_{book + 1}": float(value.exp()) for book, value in enumerate(entropy)}
+        return Validation(means, audio, config.sampling_rate)

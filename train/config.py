@@ -1,0 +1,171 @@
+"""Run configurations: strict, from YAML, with `--set key=value` on top."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import ConfigError
+
+
+class Strict(BaseModel):
+    """A section of a run configuration: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RunSettings(Strict):
+    """What every training has.
+
+    Attributes:
+        seed: Of everything random in the run.
+        total_steps: Optimizer steps. A finished run goes on when this is raised.
+        warmup_steps, cooldown_steps: Linear rise at the start, linear fall to zero at the end; the
+            rate is constant between, so that a longer run repeats a shorter one up to its cooldown.
+        learning_rate, betas, weight_decay, clip_norm: AdamW and gradient clipping.
+        ema_decay: Of the averaged weights that are validated and exported.
+        precision: `bf16` autocast (falls back to fp32, with a line in the log, where the processor
+            has no fast bf16) or `fp32`.
+        accumulation: Batches whose gradients make one step.
+        num_threads: Of torch on a CPU; 0 leaves torch's choice.
+        num_workers: Data loading processes; 0 loads in the training process.
+        log_every, validate_every, checkpoint_every: Steps between.
+        keep_checkpoints: How many stay on disk.
+    """
+
+    seed: int = 0
+    total_steps: int = Field(1000, ge=1)
+    warmup_steps: int = Field(100, ge=0)
+    cooldown_steps: int = Field(0, ge=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(0.01, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    precision: Literal["bf16", "fp32"] = "bf16"
+    accumulation: int = Field(1, ge=1)
+    num_threads: int = Field(0, ge=0)
+    num_workers: int = Field(0, ge=0)
+    log_every: int = Field(20, ge=1)
+    validate_every: int = Field(500, ge=1)
+    checkpoint_every: int = Field(500, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+
+
+class PackData(Strict):
+    """One prepared corpus for codec training.
+
+    Attributes:
+        manifest: Path of a manifest written by `speechlm prepare`.
+        repeat: How often its audio is seen in an epoch.
+    """
+
+    manifest: str
+    repeat: int = Field(1, ge=1)
+
+
+class CodecTraining(Strict):
+    """`speechlm train codec`.
+
+    Attributes:
+        model: Keys of `CodecConfig`.
+        data: Prepared corpora.
+        cache: Folder for decoded audio and pitch tracks, made at the first start.
+        crop_seconds: Length of one training crop.
+        batch_seconds: Audio in one batch.
+        continuous_steps: Steps before the codebooks are set by k-means; the latent passes unchanged.
+        full_books_share: Share of items that use all books; the others draw a number from the masked
+            count up to K.
+        gain_db: Each crop's level is changed by up to this much either way.
+        mel_weight, pitch_weight, voicing_weight, commitment_weight: Of the losses.
+        predicted_pitch_share: Share of batches, after the continuous steps, whose source runs on the
+            decoder's own pitch, as at inference.
+        validation_items: Utterances decoded at each validation.
+        run: Settings of the run.
+    """
+
+    model: dict[str, Any] = Field(default_factory=dict)
+    data: list[PackData]
+    cache: str = "runs/packs"
+    crop_seconds: float = Field(1.0, gt=0)
+    batch_seconds: float = Field(16.0, gt=0)
+    continuous_steps: int = Field(300, ge=0)
+    full_books_share: float = Field(0.5, ge=0, le=1)
+    gain_db: float = Field(6.0, ge=0)
+    mel_weight: float = 1.0
+    pitch_weight: float = 5.0
+    voicing_weight: float = 0.5
+    commitment_weight: float = 0.5
+    predicted_pitch_share: float = Field(0.0, ge=0, le=1)
+    validation_items: int = Field(16, ge=1)
+    run: RunSettings = RunSettings()
+
+
+class LanguageModelTraining(Strict):
+    """`speechlm train slm`.
+
+    Attributes:
+        stage: Which model is trained: `ar` or `nar`.
+        model: Keys of the model's configuration; what the shards say (codec, books, codebook size)
+            and the symbol table are filled in.
+        shards: Folders of token shards.
+        batch_frames: Padded frames in one batch.
+        prompt_seconds: Shortest and longest prompt drawn from another utterance of the speaker.
+        prompt_text_share: Share of items whose prompt keeps its transcript.
+        no_prompt_share: Share of items without a prompt.
+        prompt_loss: Whether prompt frames with their transcript count in the loss.
+        max_seconds: Longer utterances are left out.
+        run: Settings of the run.
+    """
+
+    stage: Literal["ar", "nar"]
+    model: dict[str, Any] = Field(default_factory=dict)
+    shards: list[str]
+    batch_frames: int = Field(4000, ge=1)
+    prompt_seconds: tuple[float, float] = (2.0, 4.0)
+    prompt_text_share: float = Field(0.5, ge=0, le=1)
+    no_prompt_share: float = Field(0.0, ge=0, le=1)
+    prompt_loss: bool = True
+    max_seconds: float = Field(16.0, gt=0)
+    run: RunSettings = RunSettings()
+
+
+_Config = TypeVar("_Config", bound=Strict)
+
+
+def read_run_config(path: Path, overrides: list[str], kind: type[_Config]) -> _Config:
+    """Read a YAML file and apply `key.path=value` overrides (values are YAML too).
+
+    Raises:
+        ConfigError: If the file is missing or not a mapping, an override has no `=`, or a key or
+            value is refused; all refusals are named at once.
+    """
+    if not path.is_file():
+        raise ConfigError(f"There is no configuration {path}; see the configs folder for recipes.")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} does not hold a mapping of keys to values.")
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"--set takes key=value, not {override!r}.")
+        place: Any = raw
+        *parents, last = key.split(".")
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {key}: {parent} is not a section.")
+        place[last] = yaml.safe_load(value)
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+        )
+        raise ConfigError(f"{path} is refused: {problems}.") from error

@@ -1,0 +1,240 @@
+"""The one training loop, for codec and language models, under Accelerate.
+
+Resume is exact: batches are a function of (seed, epoch), every other draw of a step a function of (seed,
+step), the learning rate a function of the step, and the metrics file forgets what came after the checkpoint.
+On one machine with one number of threads a resumed run therefore repeats the undisturbed one bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedType, PartialState
+from accelerate.utils import set_seed
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from ..errors import ConfigError, SpeechLMError
+from .batches import Draw, DurationBatches
+from .checkpoint import AveragedWeights, RunFolder
+from .config import RunSettings, Strict
+from .task import Task, Validation
+
+# What may change between two legs of one run without making it another run.
+_RESUMABLE = {
+    "total_steps",
+    "cooldown_steps",
+    "num_threads",
+    "num_workers",
+    "log_every",
+    "validate_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "cache",
+}
+
+
+class _Drawn(Dataset[Any]):
+    """Items by `Draw`: the batch sampler decides what and with which seed."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def __len__(self) -> int:
+        return len(self.task.lengths)
+
+    def __getitem__(self, draw: Draw) -> Any:
+        return self.task.item(draw)
+
+
+def learning_rate(settings: RunSettings, step: int) -> float:
+    """Linear warm-up, constant, linear cooldown to zero at `total_steps`."""
+    rise = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    fall = min(1.0, (settings.total_steps - step) / max(1, settings.cooldown_steps))
+    return settings.learning_rate * min(rise, fall)
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether bf16 matrix products are native here."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu._is_avx512_bf16_supported()) if device.type == "cpu" else False
+
+
+class Trainer:
+    """Runs a `Task` from its newest checkpoint to `total_steps`."""
+
+    def __init__(self, task: Task, config: Strict, settings: RunSettings, kind: str, folder: Path) -> None:
+        self.task, self.config, self.settings, self.kind = task, config, settings, kind
+        if settings.num_threads:
+            torch.set_num_threads(settings.num_threads)
+        # on a CPU this lets oneDNN take float32 products, which is faster and was measured as exact
+        torch.set_float32_matmul_precision("medium")
+        device = PartialState().device  # settles the device before the precision is chosen
+        self.precision = "bf16" if settings.precision == "bf16" and fast_bf16(device) else "no"
+        self.accelerator = Accelerator(
+            mixed_precision=self.precision, gradient_accumulation_steps=settings.accumulation
+        )
+        self.files = RunFolder(folder)
+        self.step = 0
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            ConfigError: If the folder holds another run, or the run's data has changed.
+            SpeechLMError: If the loss stops being finite.
+        """
+        settings, accelerator = self.settings, self.accelerator
+        if accelerator.is_main_process:
+            self.files.claim(self.kind, self.config.model_dump(mode="json"), _RESUMABLE)
+        accelerator.wait_for_everyone()
+        set_seed(settings.seed)
+        decayed = [p for p in self.task.model.parameters() if p.dim() > 1]
+        other = [p for p in self.task.model.parameters() if p.dim() <= 1]
+        optimizer: Any = torch.optim.AdamW(
+            [{"params": decayed}, {"params": other, "weight_decay": 0.0}],
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+        )
+        sampler = DurationBatches(
+            self.task.lengths,
+            self.task.max_total,
+            settings.seed,
+            multiple=accelerator.num_processes * settings.accumulation,
+        )
+        loader: Any = DataLoader(
+            _Drawn(self.task),
+            batch_sampler=sampler,  # type: ignore[arg-type]
+            collate_fn=self.task.collate,
+            num_workers=settings.num_workers,
+        )
+        if accelerator.distributed_type == DistributedType.DEEPSPEED:
+            # batches are bounded by duration, so that DeepSpeed cannot read a size off the loader
+            plugin = accelerator.state.deepspeed_plugin
+            plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1
+        model, optimizer, loader = accelerator.prepare(self.task.model, optimizer, loader)
+        self.averages = AveragedWeights(accelerator.unwrap_model(model), settings.ema_decay)
+        progress = self.files.restore(accelerator, self.averages) or {}
+        if progress and progress["data"] != self.task.fingerprint:
+            raise ConfigError(
+                f"{self.files.folder} was trained on other data than is there now; choose another --run folder."
+            )
+        self.step = int(progress.get("step", 0))  # type: ignore[call-overload]
+        sampler.epoch = int(progress.get("epoch", 0))  # type: ignore[call-overload]
+        sampler.start = int(progress.get("batch", 0))  # type: ignore[call-overload]
+        self.writer = SummaryWriter(str(self.files.folder / "tensorboard"), purge_step=self.step)
+        self._train(model, optimizer, loader, sampler)
+        self.writer.close()
+
+    def _train(self, model: nn.Module, optimizer: Any, loader: Any, sampler: DurationBatches) -> None:
+        settings, accelerator = self.settings, self.accelerator
+        bar = tqdm(
+            total=settings.total_steps, initial=self.step, disable=not accelerator.is_main_process, mininterval=5
+        )
+        sums: dict[str, float] = {}
+        began, logged = time.monotonic(), self.step
+        model.train()
+        while self.step < settings.total_steps:
+            consumed = sampler.start
+            for number, batch in enumerate(loader):
+                self._seed(number % settings.accumulation)
+                if number % settings.accumulation == 0:
+                    self.task.before_step(self.step)
+                with accelerator.accumulate(model):
+                    with accelerator.autocast():
+                        loss, parts = self.task.loss(model, batch, self.step)
+                    accelerator.backward(loss)
+                    if accelerator.sync_gradients:
+                        norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
+                        for group in optimizer.param_groups:
+                            group["lr"] = learning_rate(settings, self.step)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                consumed += accelerator.num_processes
+                for name, value in {"loss": loss, **parts}.items():
+                    sums[name] = sums.get(name, 0.0) + float(value.detach())
+                if not accelerator.sync_gradients:
+                    continue
+                self.step += 1
+                self.averages.update(accelerator.unwrap_model(model), self.step)
+                bar.update()
+                if not math.isfinite(sums["loss"]):
+                    raise SpeechLMError(
+                        f"The loss is not finite at step {self.step}; lower run.learning_rate or use precision fp32."
+                    )
+                if self.step % settings.log_every == 0 or self.step == settings.total_steps:
+                    steps = (self.step - logged) * settings.accumulation
+                    record = {name: value / steps for name, value in sums.items()}
+                    record["gradient_norm"] = float(norm) if norm is not None else 0.0
+                    record["learning_rate"] = learning_rate(settings, self.step - 1)
+                    self._log("train", record, time.monotonic() - began, self.step - logged)
+                    sums, began, logged = {}, time.monotonic(), self.step
+                if self.step % settings.validate_every == 0 or self.step == settings.total_steps:
+                    self._validate(model)
+                    began = time.monotonic()
+                if self.step % settings.checkpoint_every == 0 or self.step == settings.total_steps:
+                    self._checkpoint(sampler, consumed)
+                if self.step >= settings.total_steps:
+                    break
+            else:
+                sampler.epoch, sampler.start = sampler.epoch + 1, 0
+        bar.close()
+
+    def _seed(self, part: int) -> None:
+        """Everything random in this part of this step, on this rank, starts from here."""
+        words = (self.settings.seed, self.step, part, self.accelerator.process_index)
+        torch.manual_seed(int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:7], "big"))
+
+    def _validate(self, model: nn.Module) -> None:
+        bare = self.accelerator.unwrap_model(model)
+        self.averages.swap(bare)
+        bare.eval()
+        try:
+            with torch.inference_mode():
+                found: Validation = self.task.validate(bare)
+        finally:
+            bare.train()
+            self.averages.swap(bare)
+        self._log("valid", found.metrics, 0.0, 0)
+        if self.accelerator.is_main_process:
+            for name, audio in found.audio.items():
+                self.writer.add_audio(name, audio[None], self.step, found.sampling_rate)
+                self.writer.add_image(f"{name}/spectrogram", _picture(audio), self.step, dataformats="HW")
+
+    def _checkpoint(self, sampler: DurationBatches, consumed: int) -> None:
+        progress = {
+            "step": self.step,
+            "epoch": sampler.epoch,
+            "batch": consumed,
+            "data": self.task.fingerprint,
+        }
+        self.files.save(self.accelerator, self.averages, progress, self.settings.keep_checkpoints)
+
+    def _log(self, split: str, record: dict[str, float], seconds: float, steps: int) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        for name, value in record.items():
+            self.writer.add_scalar(f"{split}/{name}", value, self.step)
+        line: dict[str, object] = {"step": self.step, "split": split, **record}
+        if steps:
+            line["seconds_per_step"] = seconds / steps
+        self.files.log(line)
+        tqdm.write(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()}))
+
+
+def _picture(audio: Any) -> Any:
+    """Log-magnitude spectrogram for the tracker, low frequencies below, within 0 to 1."""
+    wave = torch.as_tensor(audio).float()
+    spectrum = torch.stft(wave, 512, 128, window=torch.hann_window(512), return_complex=True).abs()
+    level = torch.log10(spectrum.clamp(min=1e-5)).flip(0)
+    return ((level + 4) / 6).clamp(0, 1).numpy()

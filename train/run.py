@@ -1,0 +1,40 @@
+"""`speechlm train`: from a configuration file to a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import ConfigError
+from .config import CodecTraining, LanguageModelTraining, read_run_config
+from .loop import Trainer
+
+
+def run_training(kind: str, config: Path, overrides: list[str], run: Path | None = None) -> Path:
+    """Train what `config` describes, or go on where the run folder stands.
+
+    Args:
+        kind: `codec` or `slm`.
+        config: A YAML file; see `configs/`.
+        overrides: `key.path=value`, applied to the file.
+        run: Run folder; None takes `runs/<name of the file>`.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        ConfigError: If the configuration is refused or the folder holds another run.
+    """
+    folder = run if run is not None else Path("runs") / config.stem
+    if kind == "codec":
+        from .codec import CodecTask
+
+        settings = read_run_config(config, overrides, CodecTraining)
+        Trainer(CodecTask(settings), settings, settings.run, kind, folder).run()
+    elif kind == "slm":
+        from .slm import LanguageModelTask
+
+        asked = read_run_config(config, overrides, LanguageModelTraining)
+        Trainer(LanguageModelTask(asked), asked, asked.run, kind, folder).run()
+    else:
+        raise ConfigError(f"There is no training {kind!r}; choose codec or slm.")
+    return folder
