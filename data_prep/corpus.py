@@ -1,7 +1,8 @@
 """Readers: what a corpus looks like on disk, turned into one stream of recordings.
 
-A reader is lenient: an entry that it cannot use becomes a `Rejection` with a reason, so that one bad
-file never ends a run and nothing disappears unseen. Only a corpus that yields nothing is an error.
+A reader is lenient: an entry that it cannot use becomes a `Rejection` with a reason, so that one
+bad file never ends a run and nothing disappears unseen. Only a corpus that yields nothing is an
+error.
 """
 
 from __future__ import annotations
@@ -109,9 +110,9 @@ class JsonLinesReader:
 
 
 class FolderReader:
-    """A folder of recordings, searched to any depth, each with its transcript in a `.txt` beside it.
+    """A folder of recordings, searched to any depth, each with a `.txt` transcript beside it.
 
-    The sub-folder that a recording lies in names its speaker; at the top it is the folder's own name.
+    The sub-folder that a recording lies in names its speaker; at the top the folder itself does.
     """
 
     def accepts(self, corpus: Path) -> bool:
@@ -120,7 +121,7 @@ class FolderReader:
 
     def read(self, corpus: Path) -> Iterator[Recording | Rejection]:
         """Yield recordings by path; links to folders are not followed, so no loop can trap us."""
-        root = Path(os.path.abspath(corpus))
+        root = corpus.absolute()
         for audio in self._recordings(root):
             name = storable(audio.relative_to(root).with_suffix("").as_posix())
             try:
@@ -135,7 +136,7 @@ class FolderReader:
             subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
             for name in sorted(files):
                 # Dot files are the litter of other systems (`._take1.wav`), never recordings
-                if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
+                if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES:
                     yield Path(folder, name)
 
 
@@ -149,11 +150,15 @@ def read_corpus(corpus: Path) -> Iterator[Recording | Rejection]:
         CorpusError: If the path does not exist or has no known layout.
     """
     if not corpus.exists():
-        raise CorpusError(f"{corpus} does not exist; give a folder of recordings or a JSONL list of them.")
+        raise CorpusError(
+            f"{corpus} does not exist; give a folder of recordings or a JSONL list of them."
+        )
     for reader in READERS:
         if reader.accepts(corpus):
             return reader.read(corpus)
-    raise CorpusError(f"{corpus} is no folder and no JSONL list; give a folder of recordings or a .jsonl file.")
+    raise CorpusError(
+        f"{corpus} is no folder and no JSONL list; give a folder of recordings or a .jsonl file."
+    )
 
 
 def clean_text(text: str) -> str:
@@ -165,11 +170,15 @@ def _transcript(path: Path) -> str | None:
     if not path.is_file():
         return None
     if path.stat().st_size > MAX_TRANSCRIPT_BYTES:
-        raise CorpusError(f"The transcript {path.name} is larger than {MAX_TRANSCRIPT_BYTES >> 20} MiB.")
+        raise CorpusError(
+            f"The transcript {path.name} is larger than {MAX_TRANSCRIPT_BYTES >> 20} MiB."
+        )
     try:
         return clean_text(path.read_text("utf-8-sig"))
     except (UnicodeDecodeError, OSError) as error:
-        raise CorpusError(f"The transcript {path.name} is not readable as UTF-8 ({error}).") from error
+        raise CorpusError(
+            f"The transcript {path.name} is not readable as UTF-8 ({error})."
+        ) from error
 
 
 def _recording(row: dict[str, Any], folder: Path) -> Recording:
@@ -178,7 +187,9 @@ def _recording(row: dict[str, Any], folder: Path) -> Recording:
         raise CorpusError("the id is missing or is not a string.")
     if not isinstance(audio, str):
         raise CorpusError("the audio path is missing or is not a string.")
-    text, speaker, split, phonemes = (row.get(key) for key in ("text", "speaker", "split", "phonemes"))
+    text, speaker, split, phonemes = (
+        row.get(key) for key in ("text", "speaker", "split", "phonemes")
+    )
     for key, value in (("id", name), ("text", text), ("speaker", speaker), ("phonemes", phonemes)):
         if value is not None and not isinstance(value, str):
             raise CorpusError(f"the {key} is not a string.")
@@ -211,7 +222,7 @@ def _durations(row: dict[str, Any]) -> tuple[float, ...] | None:
         raise CorpusError("the durations are not a list of numbers.")
     scale = 1.0 if seconds is not None else DURATION_UNIT_S
     durations = [value * scale for value in raw]
-    # What was trimmed from the start is gone from the first symbols; usually the leading silence has it all
+    # The time trimmed from the start is taken off the first symbols, as a rule off the silence
     for index, duration in enumerate(durations):
         taken = min(duration, max(0.0, offset)) if duration > 0 else 0.0
         durations[index], offset = duration - taken, offset - taken

@@ -19,7 +19,14 @@ from ..tokenizer.files import write_atomically
 
 SPLITS = ("train", "valid", "test")
 MAX_LINE_BYTES = 1 << 20
-_REQUIRED = {"id": str, "audio": str, "seconds": (int, float), "text": str, "speaker": str, "split": str}
+_REQUIRED = {
+    "id": str,
+    "audio": str,
+    "seconds": (int, float),
+    "text": str,
+    "speaker": str,
+    "split": str,
+}
 _OPTIONAL = {"phonemes": str, "durations_s": list}
 
 
@@ -90,8 +97,10 @@ def resolve_audio(named: str, folder: Path) -> Path:
     if path.is_absolute():
         return Path(path)
     if ".." in path.parts:
-        raise CorpusError(f"the audio path {named!r} leaves the folder of its list; give an absolute path.")
-    return Path(os.path.abspath(folder)) / path
+        raise CorpusError(
+            f"the audio path {named!r} leaves the folder of its list; give an absolute path."
+        )
+    return folder.absolute() / path
 
 
 def read_manifest(path: str | os.PathLike[str]) -> list[Utterance]:
@@ -108,13 +117,19 @@ def read_manifest(path: str | os.PathLike[str]) -> list[Utterance]:
         try:
             utterance = _parse(line, name.parent)
         except CorpusError as error:
-            raise CorpusError(f"{name}, line {number}: {error} Run `speechlm prepare` again.") from error
+            raise CorpusError(
+                f"{name}, line {number}: {error} Run `speechlm prepare` again."
+            ) from error
         if utterance.id in seen:
-            raise CorpusError(f"{name}, line {number}: the id {utterance.id!r} is there twice; ids must differ.")
+            raise CorpusError(
+                f"{name}, line {number}: the id {utterance.id!r} is there twice; ids must differ."
+            )
         seen.add(utterance.id)
         utterances.append(utterance)
     if not utterances:
-        raise CorpusError(f"{name} holds no utterances; give a manifest written by `speechlm prepare`.")
+        raise CorpusError(
+            f"{name} holds no utterances; give a manifest written by `speechlm prepare`."
+        )
     return utterances
 
 
@@ -125,13 +140,15 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         CorpusError: If the file cannot be opened or a line is longer than 1 MiB.
     """
     if not path.is_file():
-        raise CorpusError(f"{path} does not exist or is not a file; give the path of a JSONL manifest.")
+        raise CorpusError(
+            f"{path} does not exist or is not a file; give the path of a JSONL manifest."
+        )
     with path.open("rb") as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1
             if len(line) > MAX_LINE_BYTES:
-                raise CorpusError(f"{path}, line {number}: longer than {MAX_LINE_BYTES >> 20} MiB; this is no manifest.")
+                raise CorpusError(f"{path}, line {number}: longer than 1 MiB; this is no manifest.")
             if line.strip():
                 yield number, line
 
@@ -139,7 +156,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def write_manifest(path: str | os.PathLike[str], utterances: Iterable[Utterance]) -> None:
     """Write a manifest atomically, audio below the manifest's folder by relative path."""
     target = Path(path)
-    folder = Path(os.path.abspath(target.parent))
+    folder = target.parent.absolute()
     write_json_lines(target, (_as_row(utterance, folder) for utterance in utterances))
 
 
@@ -170,7 +187,9 @@ def _parse(line: bytes, folder: Path) -> Utterance:
         if key in row and (not isinstance(row[key], kind) or isinstance(row[key], bool)):
             raise CorpusError(f"{key} has the wrong type ({type(row[key]).__name__}).")
     durations = row.get("durations_s")
-    if durations is not None and not all(isinstance(d, int | float) and not isinstance(d, bool) for d in durations):
+    if durations is not None and not all(
+        isinstance(d, int | float) and not isinstance(d, bool) for d in durations
+    ):
         raise CorpusError("durations_s holds something that is not a number.")
     return Utterance(
         id=row["id"],
@@ -188,7 +207,9 @@ def _as_row(utterance: Utterance, folder: Path) -> dict[str, Any]:
     audio = utterance.audio
     row: dict[str, Any] = {
         "id": utterance.id,
-        "audio": audio.relative_to(folder).as_posix() if audio.is_relative_to(folder) else str(audio),
+        "audio": audio.relative_to(folder).as_posix()
+        if audio.is_relative_to(folder)
+        else str(audio),
         "seconds": round(utterance.seconds, 6),
         "text": utterance.text,
         "speaker": utterance.speaker,

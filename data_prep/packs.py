@@ -1,7 +1,8 @@
 """Waveform packs: a split decoded once, so that codec training reads samples and never a decoder.
 
-A pack is a folder: `samples.npy` (all utterances end to end, int16), `pitch.npy` (their F0, if asked
-for) and `index.json`. It is built under another name and renamed, so a pack that is there is whole.
+A pack is a folder: `samples.npy` (all utterances end to end, int16), `pitch.npy` (their F0, if
+asked for) and `index.json`. It is built under another name and renamed, so a pack that is there is
+whole.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -53,6 +54,15 @@ class WaveformPack:
     lengths: NDArray[np.int64]
     _samples: NDArray[np.int16]
     _pitch: NDArray[np.float32] | None
+    _ends: NDArray[np.int64] = field(init=False, repr=False)
+    _pitch_ends: NDArray[np.int64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # A frozen dataclass fills its derived fields this way
+        object.__setattr__(self, "_ends", np.cumsum(self.lengths))
+        object.__setattr__(
+            self, "_pitch_ends", np.cumsum(_pitch_frames(self.lengths, self.sampling_rate))
+        )
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> WaveformPack:
@@ -67,7 +77,10 @@ class WaveformPack:
             if index["format"] != FORMAT_VERSION:
                 raise ValueError(f"format {index['format']}, not {FORMAT_VERSION}")
             lengths = np.array(index["lengths"], dtype=np.int64)
-            if not len(lengths) == len(index["ids"]) == len(index["speakers"]) or (lengths < 1).any():
+            if (
+                not len(lengths) == len(index["ids"]) == len(index["speakers"])
+                or (lengths < 1).any()
+            ):
                 raise ValueError("its columns do not fit together")
             rate = int(index["sampling_rate"])
             samples = _open_flat(name / "samples.npy", np.int16, int(lengths.sum()))
@@ -76,10 +89,16 @@ class WaveformPack:
                 frames = int(_pitch_frames(lengths, rate).sum())
                 pitch = _open_flat(name / "pitch.npy", np.float32, frames)
         except FileNotFoundError as error:
-            raise CorpusError(f"{name} is not a waveform pack ({error.filename} is missing); build it again.") from error
+            raise CorpusError(
+                f"{name} is not a waveform pack ({error.filename} is missing); build it again."
+            ) from error
         except (ValueError, KeyError, TypeError, OSError) as error:
-            raise CorpusError(f"The waveform pack {name} is damaged ({error}); delete it and build it again.") from error
-        return cls(name, rate, tuple(index["ids"]), tuple(index["speakers"]), lengths, samples, pitch)
+            raise CorpusError(
+                f"The waveform pack {name} is damaged ({error}); delete it and build it again."
+            ) from error
+        return cls(
+            name, rate, tuple(index["ids"]), tuple(index["speakers"]), lengths, samples, pitch
+        )
 
     @property
     def num_items(self) -> int:
@@ -97,9 +116,9 @@ class WaveformPack:
         return self._pitch is not None
 
     def waveform(self, index: int) -> NDArray[np.int16]:
-        """Samples of one utterance, a read-only view `[L]`; divide by `FULL_SCALE` for the waveform."""
-        start = int(self.lengths[:index].sum())
-        return self._samples[start : start + int(self.lengths[index])]
+        """Samples of one utterance, a read-only view `[L]`; the waveform times `FULL_SCALE`."""
+        end = int(self._ends[index])
+        return self._samples[end - int(self.lengths[index]) : end]
 
     def pitch(self, index: int) -> NDArray[np.float32]:
         """F0 in Hz, 0 where unvoiced, a read-only view `[ceil(L / hop)]` with a hop of 5 ms.
@@ -110,10 +129,12 @@ class WaveformPack:
             CorpusError: If the pack was built without pitch.
         """
         if self._pitch is None:
-            raise CorpusError(f"The waveform pack {self.folder} has no pitch; build it again with pitch.")
-        frames = _pitch_frames(self.lengths, self.sampling_rate)
-        start = int(frames[:index].sum())
-        return self._pitch[start : start + int(frames[index])]
+            raise CorpusError(
+                f"The waveform pack {self.folder} has no pitch; build it again with pitch."
+            )
+        end = int(self._pitch_ends[index])
+        start = int(self._pitch_ends[index - 1]) if index else 0
+        return self._pitch[start:end]
 
 
 def pack_waveforms(
@@ -143,13 +164,17 @@ def pack_waveforms(
     """
     utterances = [utterance for utterance in read_manifest(manifest) if utterance.split == split]
     if not utterances:
-        raise CorpusError(f"{manifest} has no utterance in the split {split!r}; name another, or prepare it again.")
+        raise CorpusError(
+            f"{manifest} has no utterance in the split {split!r}; name another split."
+        )
     fingerprint = _fingerprint(utterances, sampling_rate, with_pitch)
     if out.exists():
         if _built_from(out) == fingerprint:
             return WaveformPack.open(out)
         if any(out.iterdir()) and not (out / _INDEX).is_file():
-            raise CorpusError(f"{out} holds something that is not a waveform pack; name another folder.")
+            raise CorpusError(
+                f"{out} holds something that is not a waveform pack; name another folder."
+            )
     tracker = pitch_tracker(sampling_rate) if with_pitch else None
     part = out.parent / f".{out.name}.part"
     shutil.rmtree(part, ignore_errors=True)  # left by a run that was killed
@@ -180,11 +205,15 @@ def pitch_tracker(sampling_rate: int) -> PitchTracker:
     """
     hop, rest = divmod(sampling_rate, PITCH_FRAMES_PER_SECOND)
     if rest or hop % 2:
-        raise ConfigError(f"Pitch needs a rate that is a multiple of {2 * PITCH_FRAMES_PER_SECOND} Hz, not {sampling_rate}.")
+        raise ConfigError(
+            f"Pitch needs a multiple of {2 * PITCH_FRAMES_PER_SECOND} Hz, not {sampling_rate} Hz."
+        )
     try:
         import pyworld
     except ImportError as error:
-        raise MissingExtra("Pitch tracks need pyworld; run `pip install speechlm[pitch]`.") from error
+        raise MissingExtra(
+            "Pitch tracks need pyworld; run `pip install speechlm[pitch]`."
+        ) from error
     low, high = PITCH_RANGE_HZ
 
     def track(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -192,18 +221,28 @@ def pitch_tracker(sampling_rate: int) -> PitchTracker:
         # out put those times on the centres of the hops.
         padded = np.pad(waveform.astype(np.float64), (hop // 2, hop))
         rough, times = pyworld.dio(
-            padded, sampling_rate, f0_floor=low, f0_ceil=high, frame_period=1000 / PITCH_FRAMES_PER_SECOND
+            padded,
+            sampling_rate,
+            f0_floor=low,
+            f0_ceil=high,
+            frame_period=1000 / PITCH_FRAMES_PER_SECOND,
         )
         refined = pyworld.stonemask(padded, rough, times, sampling_rate)
         f0 = refined[1 : 1 + -(-len(waveform) // hop)].astype(np.float32)
-        f0[~((f0 >= low) & (f0 <= high))] = 0.0  # StoneMask may wander off, or return NaN in silence
+        f0[~((f0 >= low) & (f0 <= high))] = (
+            0.0  # StoneMask may wander off, or return NaN in silence
+        )
         return f0
 
     return track
 
 
 def _decode(
-    utterances: Sequence[Utterance], part: Path, sampling_rate: int, tracker: PitchTracker | None, progress: bool
+    utterances: Sequence[Utterance],
+    part: Path,
+    sampling_rate: int,
+    tracker: PitchTracker | None,
+    progress: bool,
 ) -> list[int]:
     lengths: list[int] = []
     samples_file = _FlatWriter(part / "samples.npy", np.int16)
@@ -211,7 +250,9 @@ def _decode(
     with samples_file:
         for utterance in tqdm(utterances, desc="pack", unit="file", disable=not progress):
             waveform = read_audio(utterance.audio, sampling_rate).numpy()
-            samples = np.clip(np.rint(waveform * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+            samples = np.clip(np.rint(waveform * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(
+                np.int16
+            )
             samples_file.append(samples)
             lengths.append(len(samples))
             if tracker and pitch_file:
@@ -247,7 +288,10 @@ class _FlatWriter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -260,7 +304,9 @@ class _FlatWriter:
 def _open_flat(path: Path, dtype: type[np.generic], count: int) -> NDArray[Any]:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.dtype != dtype or array.shape != (count,):
-        raise ValueError(f"{path.name} holds {array.dtype} {list(array.shape)}, not {np.dtype(dtype)} [{count}]")
+        raise ValueError(
+            f"{path.name} holds {array.dtype} {list(array.shape)}, not {np.dtype(dtype)} [{count}]"
+        )
     return array
 
 

@@ -1,4 +1,4 @@
-"""A corpus in, a clean manifest out: every recording opened once, every rejection with its reason."""
+"""A corpus in, a clean manifest out: every recording decoded once, every rejection explained."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from .corpus import Recording, Rejection, read_corpus
 from .manifest import SPLITS, Utterance, storable, write_json_lines, write_manifest
 
 SILENCE_PEAK = 1e-3  # -60 dBFS: below the noise floor of any recording that holds speech
-KEPT_SHARE = 0.98  # a decoder may lose its last packet; a file that ends well before its header says is cut
+KEPT_SHARE = (
+    0.98  # a decoder may lose its last packet; a file that ends well before its header says is cut
+)
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,16 @@ class PrepareSummary:
         for split in SPLITS:
             if self.utterances[split]:
                 hours = self.seconds[split] / 3600
-                lines.append(f"{split:<8}{self.utterances[split]:>12}{hours:>10.3f}{self.speakers[split]:>10}")
+                lines.append(
+                    f"{split:<8}{self.utterances[split]:>12}{hours:>10.3f}{self.speakers[split]:>10}"
+                )
         reasons = ", ".join(f"{count} {kind}" for kind, count in sorted(self.rejected.items()))
         total = sum(self.rejected.values())
         lines.append(f"rejected {total}" + (f" ({reasons}); see rejected.jsonl" if total else ""))
         if self.shared_speakers:
-            lines.append(f"{self.shared_speakers} speakers are in more than one split, as the corpus gives it")
+            lines.append(
+                f"{self.shared_speakers} speakers are in more than one split of the corpus"
+            )
         return "\n".join(lines)
 
 
@@ -72,7 +78,7 @@ def prepare_corpus(
     """Check every recording of a corpus and write the manifest of the good ones.
 
     Args:
-        corpus: A folder of recordings with side-car transcripts, a JSONL list, or a folder of those.
+        corpus: A folder of recordings with `.txt` transcripts, a JSONL list, or a folder of those.
         out: Folder for `manifest.jsonl`, `rejected.jsonl` and `summary.json`.
         min_seconds: Shorter recordings are rejected.
         max_seconds: Longer ones too.
@@ -90,7 +96,9 @@ def prepare_corpus(
     entries = list(read_corpus(corpus))
     recordings = [entry for entry in entries if isinstance(entry, Recording)]
     if not entries:
-        raise CorpusError(f"{corpus} holds no recordings (WAV, FLAC, OGG, MP3 or Opus) and no JSONL list of them.")
+        raise CorpusError(
+            f"{corpus} holds no recordings (WAV, FLAC, OGG, MP3 or Opus) and no JSONL list of them."
+        )
     if require_text and recordings and not any(recording.text for recording in recordings):
         raise CorpusError(
             f"No recording in {corpus} has a transcript; put a .txt of the same name beside each, "
@@ -100,7 +108,11 @@ def prepare_corpus(
     rejected: list[Rejection] = []
     seen: set[str] = set()
     for entry in tqdm(entries, desc="prepare", unit="file", disable=not progress):
-        verdict = entry if isinstance(entry, Rejection) else _judge(entry, seen, min_seconds, max_seconds, require_text)
+        verdict = (
+            entry
+            if isinstance(entry, Rejection)
+            else _judge(entry, seen, min_seconds, max_seconds, require_text)
+        )
         if isinstance(verdict, Rejection):
             rejected.append(verdict)
         elif isinstance(entry, Recording):
@@ -108,9 +120,13 @@ def prepare_corpus(
             accepted.append((entry, verdict))
     out.mkdir(parents=True, exist_ok=True)
     ledger = out / "rejected.jsonl"
-    write_json_lines(ledger, ({k: storable(v) for k, v in asdict(rejection).items()} for rejection in rejected))
+    write_json_lines(
+        ledger, ({k: storable(v) for k, v in asdict(rejection).items()} for rejection in rejected)
+    )
     if not accepted:
-        raise CorpusError(f"All {len(entries)} recordings of {corpus} were rejected; {ledger} says why for each.")
+        raise CorpusError(
+            f"All {len(entries)} recordings of {corpus} were rejected; {ledger} says why for each."
+        )
     splits = assign_splits([recording for recording, _ in accepted], valid_share, seed, pattern)
     utterances = [
         Utterance(
@@ -133,13 +149,16 @@ def prepare_corpus(
 
 
 def assign_splits(
-    recordings: Sequence[Recording], valid_share: float, seed: int, pattern: re.Pattern[str] | None = None
+    recordings: Sequence[Recording],
+    valid_share: float,
+    seed: int,
+    pattern: re.Pattern[str] | None = None,
 ) -> list[str]:
     """Choose a split for each recording so that no speaker is in two, unless the corpus says so.
 
-    A given split stands, and the speaker's other recordings follow it. Otherwise the hash of seed and
-    speaker decides, so that a grown corpus keeps its split. With a single speaker, or an unknown one,
-    the recording's id takes the speaker's place.
+    A given split stands, and the speaker's other recordings follow it. Otherwise the hash of seed
+    and speaker decides, so that a grown corpus keeps its split. With a single speaker, or unknown
+    ones, the recording's id takes the speaker's place.
     """
     given = {r.speaker: r.split for r in reversed(recordings) if r.split is not None and r.speaker}
     alone = len({r.speaker for r in recordings}) == 1
@@ -150,7 +169,11 @@ def assign_splits(
         if r.split is None and (alone or r.speaker not in given)
     }
     if pattern is not None:
-        held_out = {k for k, r in zip(keys, recordings, strict=True) if k in free and pattern.search(r.speaker)}
+        held_out = {
+            k
+            for k, r in zip(keys, recordings, strict=True)
+            if k in free and pattern.search(r.speaker)
+        }
     else:
         held_out = {key for key, fraction in free.items() if fraction < valid_share}
         whole = len(free) == len(set(keys))  # the corpus brought no split: it must get both sides
@@ -158,13 +181,17 @@ def assign_splits(
             by_fraction = sorted(free, key=lambda key: (free[key], key))
             held_out = (held_out or {by_fraction[0]}) - {by_fraction[-1]}
     return [
-        r.split or (None if alone else given.get(r.speaker)) or ("valid" if key in held_out else "train")
+        r.split
+        or (None if alone else given.get(r.speaker))
+        or ("valid" if key in held_out else "train")
         for key, r in zip(keys, recordings, strict=True)
     ]
 
 
-def fit_durations(durations_s: tuple[float, ...] | None, seconds: float) -> tuple[float, ...] | None:
-    """Make durations end with the recording: cut what lies past it, give the last symbol what is left."""
+def fit_durations(
+    durations_s: tuple[float, ...] | None, seconds: float
+) -> tuple[float, ...] | None:
+    """Make durations end with the recording: cut what lies past it, lengthen the last symbol."""
     if durations_s is None:
         return None
     fitted, start = [], 0.0
@@ -187,12 +214,18 @@ def measure_recording(path: Path, min_seconds: float, max_seconds: float) -> flo
         info = inspect_audio(path, max_seconds)
         waveform = read_audio(path, info.sampling_rate, max_seconds)
     except OSError as error:
-        raise UnsupportedAudio(f"{path} cannot be opened ({error.strerror}); check its permissions.") from error
+        raise UnsupportedAudio(
+            f"{path} cannot be opened ({error.strerror}); check its permissions."
+        ) from error
     if len(waveform) < KEPT_SHARE * info.num_samples:
-        raise UnsupportedAudio(f"{path} breaks off after {len(waveform)} of {info.num_samples} samples; restore it.")
+        raise UnsupportedAudio(
+            f"{path} breaks off after {len(waveform)} of {info.num_samples} samples; restore it."
+        )
     seconds = len(waveform) / info.sampling_rate
     if seconds < min_seconds:
-        raise UnsupportedAudio(f"{path} lasts {seconds:.2f} s, the least here is {min_seconds:g} s; leave it out.")
+        raise UnsupportedAudio(
+            f"{path} lasts {seconds:.2f} s, the least here is {min_seconds:g} s; leave it out."
+        )
     if float(waveform.abs().max()) < SILENCE_PEAK:
         raise UnsupportedAudio(f"{path} is silent (its peak is under -60 dBFS); leave it out.")
     return seconds
@@ -203,9 +236,13 @@ def _judge(
 ) -> float | Rejection:
     name, audio = recording.id, str(recording.audio)
     if name in seen:
-        return Rejection(name, audio, f"The id {name!r} was there before; ids must differ.", "duplicate")
+        return Rejection(
+            name, audio, f"The id {name!r} was there before; ids must differ.", "duplicate"
+        )
     if require_text and not recording.text:
-        return Rejection(name, audio, "There is no transcript; add one, or allow missing text.", "transcript")
+        return Rejection(
+            name, audio, "There is no transcript; add one, or allow missing text.", "transcript"
+        )
     try:
         return measure_recording(recording.audio, min_seconds, max_seconds)
     except UnsupportedAudio as error:
@@ -221,22 +258,33 @@ def _checked_options(
     min_seconds: float, max_seconds: float, valid_share: float, valid_pattern: str | None
 ) -> re.Pattern[str] | None:
     if not 0 <= min_seconds < max_seconds:
-        raise ConfigError(f"Durations from {min_seconds:g} to {max_seconds:g} s make no sense; give 0 <= min < max.")
+        raise ConfigError(
+            f"{min_seconds:g} to {max_seconds:g} s is no range of durations; give 0 <= min < max."
+        )
     if not 0 <= valid_share < 1:
-        raise ConfigError(f"A validation share of {valid_share:g} makes no sense; give 0 <= share < 1.")
+        raise ConfigError(
+            f"A validation share of {valid_share:g} makes no sense; give 0 <= share < 1."
+        )
     try:
         return None if valid_pattern is None else re.compile(valid_pattern)
     except re.error as error:
         raise ConfigError(f"{valid_pattern!r} is not a regular expression ({error}).") from error
 
 
-def _summarise(manifest: Path, utterances: Sequence[Utterance], rejected: Iterable[Rejection]) -> PrepareSummary:
-    speakers = {split: {u.speaker for u in utterances if u.split == split and u.speaker} for split in SPLITS}
+def _summarise(
+    manifest: Path, utterances: Sequence[Utterance], rejected: Iterable[Rejection]
+) -> PrepareSummary:
+    speakers = {
+        split: {u.speaker for u in utterances if u.split == split and u.speaker} for split in SPLITS
+    }
     homes = Counter(speaker for known in speakers.values() for speaker in known)
     return PrepareSummary(
         manifest=manifest,
         utterances={split: sum(u.split == split for u in utterances) for split in SPLITS},
-        seconds={split: round(sum(u.seconds for u in utterances if u.split == split), 3) for split in SPLITS},
+        seconds={
+            split: round(sum(u.seconds for u in utterances if u.split == split), 3)
+            for split in SPLITS
+        },
         speakers={split: len(known) for split, known in speakers.items()},
         rejected=dict(sorted(Counter(rejection.kind for rejection in rejected).items())),
         shared_speakers=sum(count > 1 for count in homes.values()),
