@@ -1,0 +1,200 @@
+"""Configurations of the two language models: one base, an autoregressive and a non-autoregressive one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Self
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from ..errors import ConfigError
+from ..tokenizer.codes import CodecIdentity
+from .text import SymbolTable
+
+ALIGNMENTS = ("pointer", "prefix")
+
+
+@strict
+class SpeechLMConfig(PreTrainedConfig):
+    """What both language models share; the default sizes train on two cores.
+
+    Attributes:
+        symbols: All text symbols in the order of their ids, specials first (`SymbolTable.symbols`);
+            None stands for the English table.
+        alignment: `pointer`: every frame knows the symbol it speaks, and the pointer only stays or
+            advances (after VALL-E R). `prefix`: symbols precede the frames and attention finds the
+            alignment (VALL-E).
+        ar_books: How many leading books the autoregressive model predicts, 1 to `num_codebooks`;
+            the non-autoregressive model predicts the others.
+        max_frames_per_symbol: Frames after which the pointer must move; its age is clipped here too.
+        hidden_size, num_layers, num_heads, ffn_size: D and the size of the Transformer.
+        text_layers, text_kernel_size: Convolutions over the symbols (pointer alignment only).
+        qk_norm: Whether queries and keys are normalised per head.
+        rope_theta: Base of the rotary frequencies.
+        dropout: Share of every block's output that training zeroes.
+        codec_id, codec_revision, sampling_rate, hop_length, codebook_size, num_codebooks,
+            num_masked_books: The codec whose codes the model speaks; codes of any other are refused.
+    """
+
+    symbols: list[str] | None = None
+    alignment: str = "pointer"
+    ar_books: int = 6
+    max_frames_per_symbol: int = 40
+    hidden_size: int = 256
+    num_layers: int = 6
+    num_heads: int = 4
+    ffn_size: int = 704
+    text_layers: int = 3
+    text_kernel_size: int = 5
+    qk_norm: bool = True
+    rope_theta: float = 10_000.0
+    dropout: float = 0.0
+    codec_id: str = ""
+    codec_revision: str = ""
+    sampling_rate: int = 16_000
+    hop_length: int = 320
+    codebook_size: int = 1024
+    num_codebooks: int = 6
+    num_masked_books: int = 3
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Fill in the symbols and refuse sizes that contradict each other."""
+        super().__post_init__(**kwargs)
+        self.symbols = SymbolTable(self.symbols).symbols
+        if self.alignment not in ALIGNMENTS:
+            raise ConfigError(
+                f"alignment is {self.alignment!r}; choose one of {', '.join(ALIGNMENTS)}."
+            )
+        if not 1 <= self.ar_books <= self.num_codebooks:
+            raise ConfigError(
+                f"ar_books is {self.ar_books}; it must lie between 1 and num_codebooks "
+                f"({self.num_codebooks})."
+            )
+        if self.num_heads < 1 or self.hidden_size % (2 * self.num_heads):
+            raise ConfigError(
+                f"hidden_size is {self.hidden_size}; make it a multiple of twice num_heads "
+                f"({self.num_heads}), for rotary positions turn pairs of channels."
+            )
+        if self.text_kernel_size % 2 == 0:
+            raise ConfigError(f"text_kernel_size is {self.text_kernel_size}; make it odd.")
+        sizes = ("num_layers", "ffn_size", "max_frames_per_symbol", "codebook_size", "hop_length")
+        for name in sizes:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in (n for n in ("dropout", "input_drop", "label_smoothing") if hasattr(self, n)):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must lie in [0, 1).")
+
+    @property
+    def symbol_table(self) -> SymbolTable:
+        """The table that encodes this model's text."""
+        return SymbolTable(self.symbols)
+
+    @property
+    def num_symbols(self) -> int:
+        """Number of text symbols, specials included."""
+        return len(self.symbols or ())
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Frames per second."""
+        return self.sampling_rate / self.hop_length
+
+    @property
+    def codec_identity(self) -> CodecIdentity:
+        """The codec whose codes the model speaks."""
+        return CodecIdentity(
+            self.codec_id,
+            self.codec_revision,
+            self.sampling_rate,
+            self.hop_length,
+            self.codebook_size,
+            self.num_codebooks,
+            self.num_masked_books,
+        )
+
+    @classmethod
+    def for_codec(cls, identity: CodecIdentity, **sizes: Any) -> Self:
+        """A configuration for the codes of one codec.
+
+        Args:
+            identity: The codec.
+            **sizes: Any other field.
+
+        Raises:
+            ConfigError: If a field is unknown or the values contradict.
+        """
+        fields = asdict(identity)
+        return cls.from_fields({**sizes, "codec_revision": fields.pop("revision"), **fields})
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Self:
+        """A configuration from names and values, as a YAML file or `config.json` gives them.
+
+        Raises:
+            ConfigError: If a name is unknown, a value has the wrong type, or values contradict.
+                (`PreTrainedConfig` itself takes unknown names silently.)
+        """
+        known = {*cls().to_dict(), "architectures", "dtype", "torch_dtype", "_name_or_path"}
+        if unknown := sorted(set(fields) - known):
+            raise ConfigError(
+                f"{cls.__name__} has no field {', '.join(unknown)}; compare the spelling with its docstring."
+            )
+        if fields.get("model_type", cls.model_type) != cls.model_type:
+            raise ConfigError(
+                f"This is the configuration of a {fields['model_type']} model, not of {cls.model_type}."
+            )
+        values = {name: value for name, value in fields.items() if name != "model_type"}
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"A field of {cls.__name__} has a wrong value: {reason}") from error
+
+
+@strict
+class AutoregressiveConfig(SpeechLMConfig):
+    """Configuration of `AutoregressiveModel`.
+
+    Attributes:
+        input_drop: Share of the target's input frames whose codes training hides, so that the model
+            leans on the text and not on its last frame only.
+        advance_weight: Weight of the advance loss beside the mean loss of the books.
+    """
+
+    model_type = "speechlm-ar"
+
+    input_drop: float = 0.1
+    advance_weight: float = 1.0
+
+
+@strict
+class NonAutoregressiveConfig(SpeechLMConfig):
+    """Configuration of `NonAutoregressiveModel`.
+
+    Attributes:
+        ar_books: As in the base, but at least one book is left to this model.
+        input_drop: Share of the target's lower codes that training hides, each on its own.
+        label_smoothing: Share of the target distribution spread over all codes.
+    """
+
+    model_type = "speechlm-nar"
+
+    ar_books: int = 1
+    input_drop: float = 0.08
+    label_smoothing: float = 0.0
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Refuse a model without a book to predict."""
+        super().__post_init__(**kwargs)
+        if self.ar_books == self.num_codebooks:
+            raise ConfigError(
+                f"ar_books is {self.ar_books} of {self.num_codebooks}: the autoregressive model predicts "
+                "every book, so leave the non-autoregressive model out."
+            )
+
+    @property
+    def num_stages(self) -> int:
+        """Books this model predicts, one per stage."""
+        return self.num_codebooks - self.ar_books

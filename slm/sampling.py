@@ -1,0 +1,131 @@
+"""Drawing a code from its logits: temperature, top-k, top-p, and repetition-aware sampling.
+
+Filters are transformers' own logits processors, so any other one can join them. Every draw consumes one
+uniform number that was drawn beforehand from the item's own generator: a batch then gives each item
+what it would get alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import (
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from ..errors import ConfigError
+
+DRAWS_PER_CODE = 2  # the candidate, and its replacement if it repeats
+LARGEST_UNIFORM = 1 - 1e-6
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How codes are drawn.
+
+    Attributes:
+        temperature: Divides the logits of the masked books (they carry most of the sound); 0 takes
+            the likeliest code.
+        residual_temperature: The same for residual books, whose detail is mostly noise to the model.
+        top_k: Keep this many likeliest codes; 0 keeps all.
+        top_p: Keep the smallest set of codes with this share of the probability; 1 keeps all.
+        repetition_window: Frames of the first book that repetition-aware sampling looks back at;
+            None is 10 with the prefix alignment and 0 (off) with the pointer, which cannot loop.
+        repetition_ratio: Share of the window above which a candidate is drawn again from the whole
+            distribution (VALL-E 2, Chen et al. 2024, algorithm 1).
+    """
+
+    temperature: float = 0.7
+    residual_temperature: float = 0.5
+    top_k: int = 30
+    top_p: float = 1.0
+    repetition_window: int | None = None
+    repetition_ratio: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "residual_temperature"):
+            if not 0 <= getattr(self, name) <= 10:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must lie between 0 and 10.")
+        if self.top_k < 0:
+            raise ConfigError(f"top_k is {self.top_k}; it must be 0 (off) or more.")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p is {self.top_p}; it must lie above 0 and not above 1.")
+        if not 0 <= self.repetition_ratio <= 1:
+            raise ConfigError(
+                f"repetition_ratio is {self.repetition_ratio}; it must lie in [0, 1]."
+            )
+        if self.repetition_window is not None and self.repetition_window < 0:
+            raise ConfigError(
+                f"repetition_window is {self.repetition_window}; it must be 0 (off) or more."
+            )
+
+    def processors(self, is_residual: bool = False) -> LogitsProcessorList:
+        """The filters for one book, in transformers' order: temperature, top-k, top-p."""
+        temperature = self.residual_temperature if is_residual else self.temperature
+        filters = LogitsProcessorList()
+        if temperature == 0:
+            filters.append(TopKLogitsWarper(1))
+            return filters
+        if temperature != 1:
+            filters.append(TemperatureLogitsWarper(float(temperature)))
+        if self.top_k:
+            filters.append(TopKLogitsWarper(self.top_k))
+        if self.top_p < 1:
+            filters.append(TopPLogitsWarper(self.top_p))
+        return filters
+
+
+def draw(scores: Tensor, uniform: Tensor) -> Tensor:
+    """Sample by inverting the cumulative distribution.
+
+    Args:
+        scores: `[B, V]` logits, -inf where a code is excluded.
+        uniform: `[B]` in [0, 1).
+
+    Returns:
+        int64 `[B]`; the same uniform number gives the same code in any batch.
+    """
+    cumulative = scores.softmax(-1).cumsum(-1)
+    # Kept below the total, whatever the rounding: past it lies no code, or an excluded one.
+    threshold = uniform.clamp(max=LARGEST_UNIFORM)[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
+
+
+class BookSampler:
+    """Draws one book's codes: filters, then repetition awareness if a window is given.
+
+    Args:
+        filters: Logits processors; they see the book's past codes as `input_ids`.
+        window: Frames looked back at, 0 for none.
+        ratio: Share of the window above which a code counts as repeated.
+    """
+
+    def __init__(self, filters: LogitsProcessorList, window: int = 0, ratio: float = 0.1) -> None:
+        self.filters = filters
+        self.window = window
+        self.ratio = ratio
+
+    def __call__(self, scores: Tensor, history: Tensor, uniforms: Tensor) -> Tensor:
+        """Draw one code an item.
+
+        Args:
+            scores: `[B, V]` logits.
+            history: int64 `[B, t]`, this book's codes of the frames generated so far.
+            uniforms: `[B, DRAWS_PER_CODE]` in [0, 1).
+
+        Returns:
+            int64 `[B]`.
+        """
+        candidate = draw(self.filters(history, scores), uniforms[:, 0])
+        if not self.window or history.shape[1] == 0:
+            return candidate
+        recent = history[:, -self.window :]
+        is_repeated = (recent == candidate[:, None]).sum(1) > self.ratio * self.window
+        if not bool(is_repeated.any()):
+            return candidate
+        return torch.where(is_repeated, draw(scores, uniforms[:, 1]), candidate)
