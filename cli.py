@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -19,8 +19,8 @@ from .errors import CorruptCodes, SpeechLMError, UnsupportedAudio
 class _Commands(TyperGroup):
     """A group that says a user's error in one sentence on stderr and exits with 1."""
 
-    def invoke(self, ctx: typer.Context) -> object:
-        """Run the chosen command."""
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command; `ctx` is the context that typer makes."""
         try:
             return super().invoke(ctx)
         except SpeechLMError as error:

@@ -192,7 +192,7 @@ def test_train_refuses_an_unknown_key(tmp_path: Path) -> None:
 
 
 def test_the_process_ends_with_the_exit_code_and_no_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "speechlm", "decode", str(tmp_path / "no.codes"), "a.wav"]
+    command = [sys.executable, "-m", "speechlm", "prepare", str(tmp_path / "nowhere"), "out"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
