@@ -248,15 +248,16 @@ def evaluate_codec_command(
     folder: Annotated[Path, typer.Argument(help="Recordings, or a manifest of `prepare`.")],
     out: Annotated[Path, typer.Argument(help="Report folder.")],
     codec: CodecFolder = None,
-    num_books: NumBooks = None,
+    num_books: Annotated[
+        list[int] | None, typer.Option(min=1, help="A row for so many books; may be repeated.")
+    ] = None,
     limit: Limit = None,
 ) -> None:
     """Measure what a codec keeps: PESQ, STOI, codebook use, speed."""
     from .eval.codec import evaluate_codec
     from .tokenizer.codec import load_codec
 
-    books = None if num_books is None else [num_books]
-    evaluate_codec(folder, out, codec=load_codec(codec), num_books=books, limit=limit)
+    evaluate_codec(folder, out, codec=load_codec(codec), num_books=num_books or None, limit=limit)
     typer.echo(out)
 
 
