@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from .batches import Draw
 
@@ -33,7 +34,7 @@ class Task(Protocol):
         fingerprint: Hash of the data; a run resumes on the same data only.
     """
 
-    model: nn.Module
+    model: PreTrainedModel
     lengths: Sequence[int]
     max_total: int
     fingerprint: str

@@ -1,0 +1,218 @@
+"""Language-model training: prompt and target from token shards, for the AR and the NAR model alike.
+
+A training item is what inference sees: a piece of another utterance of the same speaker as the prompt, with
+or without its transcript, then the whole target utterance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data_prep.shards import TokenRow, TokenShards
+from ..errors import ConfigError
+from ..slm.autoregressive import AutoregressiveModel, AutoregressiveOutput
+from ..slm.config import AutoregressiveConfig, NonAutoregressiveConfig
+from ..slm.nonautoregressive import NonAutoregressiveModel, NonAutoregressiveOutput
+from ..slm.text import NO_TEXT, PAD
+from .batches import Draw
+from .config import LanguageModelTraining
+from .task import Batch, Validation
+
+_VALIDATION_ROWS = 64
+_VALIDATION_SEED = 20_231
+
+
+@dataclass
+class Example:
+    """One prompt and target.
+
+    Attributes:
+        symbols: int64 `[S]`, the prompt's, then the target's.
+        codes: int64 `[K, T]`, the prompt's frames, then the target's.
+        pointer: int64 `[T]`, index into `symbols`.
+        counts: bool `[T]`, frames of the loss.
+        prompt_frames: How many of T are the prompt's.
+    """
+
+    symbols: Tensor
+    codes: Tensor
+    pointer: Tensor
+    counts: Tensor
+    prompt_frames: int
+
+
+class LanguageModelTask:
+    """An AR or NAR model with its shards; see `task.Task` for the methods."""
+
+    def __init__(self, config: LanguageModelTraining) -> None:
+        self.config = config
+        if not config.shards:
+            raise ConfigError("shards is empty; name at least one folder written by `speechlm tokenize`.")
+        first = TokenShards(config.shards[0], split="train")
+        self.train_shards = [first] + [
+            TokenShards(folder, split="train", codec=first.identity) for folder in config.shards[1:]
+        ]
+        self.valid_shards = [TokenShards(folder, split="valid", codec=first.identity) for folder in config.shards]
+        if first.num_books != first.identity.num_codebooks:
+            raise ConfigError(
+                f"{config.shards[0]} holds {first.num_books} of {first.identity.num_codebooks} books; "
+                "tokenize with all of them to train a language model."
+            )
+        torch.manual_seed(config.run.seed)
+        self.model: AutoregressiveModel | NonAutoregressiveModel
+        if config.stage == "ar":
+            self.model = AutoregressiveModel(AutoregressiveConfig.for_codec(first.identity, **config.model))
+        else:
+            self.model = NonAutoregressiveModel(NonAutoregressiveConfig.for_codec(first.identity, **config.model))
+        self.symbols = self.model.config.symbol_table
+        self.frame_rate_hz = first.identity.frame_rate_hz
+        self.prompt_range = [round(seconds * self.frame_rate_hz) for seconds in config.prompt_seconds]
+        self.max_total = config.batch_frames
+        self.rows = self._usable(self.train_shards)
+        self.valid_rows = self._usable(self.valid_shards)
+        self.lengths = [row.num_frames + self.prompt_range[1] for row in self.rows]
+        self.by_speaker = _by_speaker(self.rows)
+        self.valid_by_speaker = _by_speaker(self.valid_rows)
+        self.fingerprint = hashlib.sha256(
+            json.dumps([shards.fingerprint for shards in self.train_shards]).encode()
+        ).hexdigest()
+
+    def _usable(self, shards: list[TokenShards]) -> list[TokenRow]:
+        """Rows with phonemes, with an alignment if the model points, and not too long."""
+        needs_alignment = self.model.config.alignment == "pointer"
+        longest = self.config.max_seconds * self.frame_rate_hz
+        found = [
+            row
+            for dataset in shards
+            for row in (dataset.row(index) for index in range(len(dataset)))
+            if row.phonemes and row.num_frames <= longest and (len(row.durations) or not needs_alignment)
+        ]
+        if not found:
+            raise ConfigError(
+                f"No row of {', '.join(self.config.shards)} can be trained on: each needs phonemes"
+                + (" and durations, since alignment is `pointer`." if needs_alignment else ".")
+            )
+        return found
+
+    def item(self, draw: Draw) -> Example:
+        """The utterance as target, behind a random prompt of its speaker."""
+        return self._example(self.rows[draw.index], self.by_speaker, draw.seed)
+
+    def _example(self, row: TokenRow, others: dict[str, list[TokenRow]], seed: int) -> Example:
+        chance = random.Random(seed)  # noqa: S311 - augmentation, not secrets
+        symbols = torch.tensor(self.symbols.encode(self.symbols.clean(row.phonemes)))
+        target = Example(
+            symbols,
+            row.codes,
+            _pointer(row, len(symbols)),
+            torch.ones(row.num_frames, dtype=torch.bool),
+            0,
+        )
+        candidates = [other for other in others.get(row.speaker, []) if other.id != row.id]
+        if not candidates or chance.random() < self.config.no_prompt_share:
+            return target
+        return _joined(self._prompt(chance.choice(candidates), chance), target)
+
+    def _prompt(self, row: TokenRow, chance: random.Random) -> Example:
+        """A random piece of an utterance, with the symbols it covers or with the no-text symbol."""
+        length = min(row.num_frames, chance.randint(*self.prompt_range))
+        start = chance.randint(0, row.num_frames - length)
+        codes = row.codes[:, start : start + length]
+        keeps_text = chance.random() < self.config.prompt_text_share and len(row.durations)
+        if not keeps_text:
+            nothing = torch.zeros(length, dtype=torch.long)
+            return Example(torch.tensor([NO_TEXT]), codes, nothing, nothing.bool(), length)
+        symbols = torch.tensor(self.symbols.encode(self.symbols.clean(row.phonemes)))
+        pointer = _pointer(row, len(symbols))[start : start + length]
+        low, high = int(pointer[0]), int(pointer[-1])
+        counts = torch.full((length,), self.config.prompt_loss)
+        return Example(symbols[low : high + 1], codes, pointer - low, counts, length)
+
+    def collate(self, items: list[Example]) -> Batch:
+        """Right-padded tensors as `AutoregressiveModel.forward` takes them."""
+        pad = nn.utils.rnn.pad_sequence
+        return {
+            "symbols": pad([item.symbols for item in items], True, PAD),
+            "num_symbols": torch.tensor([len(item.symbols) for item in items]),
+            "codes": pad([item.codes.T for item in items], True).transpose(1, 2),
+            "num_frames": torch.tensor([item.codes.shape[1] for item in items]),
+            "prompt_frames": torch.tensor([item.prompt_frames for item in items]),
+            "pointer": pad([item.pointer for item in items], True),
+            "loss_mask": pad([item.counts for item in items], True, False),
+        }
+
+    def before_step(self, step: int) -> None:
+        """Nothing to do."""
+
+    def loss(self, model: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The model's own loss, with its parts by book."""
+        out = model(**batch)
+        return out.loss, _parts(out)
+
+    def validate(self, model: nn.Module) -> Validation:
+        """Loss, its parts and top-10 accuracy on held-out speakers, with fixed prompts."""
+        rows = [self.valid_rows[i] for i in np.linspace(0, len(self.valid_rows) - 1, _VALIDATION_ROWS).astype(int)]
+        totals: dict[str, list[float]] = {}
+        device = next(model.parameters()).device
+        torch.manual_seed(_VALIDATION_SEED)  # the NAR draws its stages
+        for first in range(0, len(rows), 8):
+            examples = [
+                self._example(row, self.valid_by_speaker, _VALIDATION_SEED + first + number)
+                for number, row in enumerate(rows[first : first + 8])
+            ]
+            batch = {name: tensor.to(device) for name, tensor in self.collate(examples).items()}
+            out = model(**batch)
+            for name, value in {"loss": out.loss, **_parts(out)}.items():
+                totals.setdefault(name, []).append(float(value))
+        return Validation({name: float(np.nanmean(values)) for name, values in totals.items()})
+
+
+def _by_speaker(rows: list[TokenRow]) -> dict[str, list[TokenRow]]:
+    found: dict[str, list[TokenRow]] = {}
+    for row in rows:
+        if row.speaker:
+            found.setdefault(row.speaker, []).append(row)
+    return found
+
+
+def _pointer(row: TokenRow, num_symbols: int) -> Tensor:
+    """Symbol of each frame; all zeros where the row has no alignment.
+
+    Raises:
+        ConfigError: If the symbol table drops symbols that the alignment counts.
+    """
+    if not len(row.durations):
+        return torch.zeros(row.num_frames, dtype=torch.long)
+    if len(row.durations) != num_symbols:
+        raise ConfigError(
+            f"Row {row.id} has {len(row.durations)} durations for {num_symbols} known symbols; "
+            "train with a symbol table that holds all its phonemes."
+        )
+    return torch.repeat_interleave(torch.arange(num_symbols), row.durations)
+
+
+def _joined(prompt: Example, target: Example) -> Example:
+    return Example(
+        torch.cat([prompt.symbols, target.symbols]),
+        torch.cat([prompt.codes, target.codes], 1),
+        torch.cat([prompt.pointer, target.pointer + len(prompt.symbols)]),
+        torch.cat([prompt.counts, target.counts]),
+        prompt.prompt_frames,
+    )
+
+
+def _parts(out: AutoregressiveOutput | NonAutoregressiveOutput) -> dict[str, Tensor]:
+    """Named scalars of a model's output."""
+    parts: dict[str, Any] = {"top10_accuracy": out.top10_accuracy}
+    if isinstance(out, AutoregressiveOutput):
+        parts["advance"] = out.advance_loss
+        parts |= {f"book_{book + 1}": value for book, value in enumerate(out.book_losses)}  # type: ignore[arg-type]
+    return parts
