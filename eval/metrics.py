@@ -19,7 +19,9 @@ from ..tokenizer.codes import CodecIdentity, Codes
 from .extras import require
 
 PESQ_RATE_HZ = 16_000
-PIECE_SECONDS = 20.0  # P.862.3 asks for 8 to 12 s of speech; its fixed tables overflow on long files
+PIECE_SECONDS = (
+    20.0  # P.862.3 asks for 8 to 12 s of speech; its fixed tables overflow on long files
+)
 _MEL_BANDS = 80
 _MEL_FLOOR = 1e-5
 

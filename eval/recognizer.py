@@ -1,4 +1,4 @@
-"""Speech to text for scoring: Whisper through faster-whisper, from weights that lie on this machine."""
+"""Speech to text for scoring: Whisper through faster-whisper, from weights on this machine."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,19 @@ from .spectra import mel_spectrogram
 
 RATE_HZ = 16_000
 _PIECES = ("webrtcvad", "resemblyzer")
+
+
+class VoiceEncoder(Protocol):
+    """What an evaluation asks of a speaker encoder; any object of this shape will do."""
+
+    @property
+    def name(self) -> str:
+        """Stands in the report, because figures of two encoders cannot be compared."""
+        ...
+
+    def embed(self, waveform: Tensor, sampling_rate: int) -> Tensor:
+        """Return the embedding of float `[L]`, zeros for silence."""
+        ...
 
 
 class SpeakerEncoder:
@@ -46,7 +59,7 @@ class SpeakerEncoder:
         self._encoder: Any = encoder.VoiceEncoder("cpu", verbose=False)
 
     def embed(self, waveform: Tensor, sampling_rate: int) -> Tensor:
-        """Embed float `[L]`: float32 `[256]` of length one, or zeros if there is nothing to hear."""
+        """Embed float `[L]`: float32 `[256]` of length one, or zeros for silence."""
         samples = resample(waveform.detach().cpu().float(), sampling_rate, RATE_HZ).clamp(-1, 1)
         if not samples.any():
             return torch.zeros(256)

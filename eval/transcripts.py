@@ -8,35 +8,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import CorpusError
+from ..slm.normalize import normalize
 from .extras import require
 
+# Recognizers write titles with and without a full stop; the front end only reads the former.
 _TITLES = {"mr": "mister", "mrs": "missus", "dr": "doctor", "st": "saint"}
-_SIGNS = {"&": " and ", "%": " percent ", "+": " plus "}
-_CURRENCIES = {"$": "dollar", "£": "pound", "€": "euro"}
-_MONEY = re.compile(r"([$£€])\s?(\d[\d,]*(?:\.\d+)?)")
-_NUMBER = re.compile(r"(\d[\d,]*\d|\d)(\.\d+)?(st|nd|rd|th)?(?![a-z\d])")
-_GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
-_MAX_DIGITS = 15  # beyond, a number is read digit by digit
 
 
 def normalise_transcript(text: str) -> str:
     """Bring a transcript to the form in which words are compared.
 
-    In this order: Unicode NFKC and lower case; `$5` and `5%` in words; `mr`, `mrs`, `dr` and `st`
-    (also with a full stop) to mister, missus, doctor and saint; digits to words, where 1100 to 1999
-    and 2010 to 2099 without a comma are read as years; every other sign but the apostrophe inside a
-    word becomes a space; accents are dropped.
-
-    Raises:
-        MissingExtra: If the text holds digits and the package num2words is not installed.
+    Numbers, money, times and abbreviations become words by the reading that the text front end
+    speaks (`slm/normalize.py`), so "1984" and "nineteen eighty-four" are the same words. Then:
+    lower case; `mr`, `mrs`, `dr` and `st` without a full stop to words too; "hundred and five" to
+    "hundred five"; accents dropped; hyphens and all other signs become spaces, except an
+    apostrophe inside a word.
     """
-    text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
-    text = _MONEY.sub(_money, text)
-    for sign, word in _SIGNS.items():
-        text = text.replace(sign, word)
-    text = _NUMBER.sub(_number, text)
-    text = "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
-    text = re.sub(r"(?<![a-z0-9])'|'(?![a-z0-9])|[^\w']|_", " ", text)
+    text = unicodedata.normalize("NFKC", text).replace("’", "'")
+    text = unicodedata.normalize("NFD", normalize(text).lower())
+    text = "".join(c for c in text if not unicodedata.combining(c))
+    text = re.sub(r"(?<!\w)'|'(?!\w)|[^\w']|_", " ", text)
+    text = re.sub(r"\b(hundred|thousand)\s+and\b", r"\1", text)
     return " ".join(_TITLES.get(word, word) for word in text.split())
 
 
@@ -46,11 +38,11 @@ class TranscriptScore:
 
     Attributes:
         word_error_rate: (substitutions + deletions + insertions) / words; may exceed 1.
-        character_error_rate: The same over characters with single spaces.
+        character_error_rate: The same over characters, spaces among them.
         substitutions: Words heard as another word.
         deletions: Words not heard.
         insertions: Words heard that are not in the text.
-        words: Words of the reference.
+        words: Words of the texts.
     """
 
     word_error_rate: float
@@ -65,16 +57,18 @@ def score_transcripts(references: Sequence[str], hypotheses: Sequence[str]) -> T
     """Compare what was said with what was heard, both normalised first.
 
     Args:
-        references: The true texts.
+        references: The true texts; those without a word are left out.
         hypotheses: What a recognizer heard, in the same order; may be empty strings.
 
     Raises:
-        CorpusError: If the lists differ in length or no reference holds a word.
-        MissingExtra: If the package jiwer (or num2words, for digits) is not installed.
+        CorpusError: If the lists differ in length or no text holds a word.
+        MissingExtra: If the package jiwer is not installed.
     """
     jiwer = require("jiwer", "The word error rate")
     if len(references) != len(hypotheses):
-        raise CorpusError(f"{len(references)} texts cannot be compared with {len(hypotheses)} transcripts.")
+        raise CorpusError(
+            f"{len(references)} texts came with {len(hypotheses)} transcripts; give one for each."
+        )
     pairs = [
         (normalise_transcript(text), normalise_transcript(heard))
         for text, heard in zip(references, hypotheses, strict=True)
@@ -92,33 +86,3 @@ def score_transcripts(references: Sequence[str], hypotheses: Sequence[str]) -> T
         insertions=words.insertions,
         words=words.hits + words.substitutions + words.deletions,
     )
-
-
-def _money(match: re.Match[str]) -> str:
-    amount = match[2].rstrip(",")
-    unit = _CURRENCIES[match[1]]
-    return f"{amount} {unit}{'' if amount == '1' else 's'}"
-
-
-def _number(match: re.Match[str]) -> str:
-    whole, fraction, ordinal = match.groups()
-    spell = require("num2words", "Scoring a text with digits").num2words
-    if "," in whole and not _GROUPED.fullmatch(whole):
-        # a list such as "1,2,3", not one number
-        spoken = " ".join(spell(int(part)) for part in whole.split(",") if part)
-    elif len(digits := whole.replace(",", "")) > _MAX_DIGITS or (len(digits) > 1 and digits[0] == "0"):
-        spoken = " ".join(spell(int(digit)) for digit in digits)
-    elif ordinal:
-        spoken = spell(int(digits), to="ordinal")
-    elif not fraction and "," not in whole and _is_year(int(digits)):
-        spoken = spell(int(digits), to="year")
-    else:
-        spoken = spell(int(digits))
-    if fraction:
-        spoken += " point " + " ".join(spell(int(digit)) for digit in fraction[1:])
-    # speakers and recognizers differ on "one hundred (and) five"; the American form is scored
-    return " " + spoken.replace(" and ", " ") + " "
-
-
-def _is_year(number: int) -> bool:
-    return 1100 <= number < 2000 or 2010 <= number < 2100

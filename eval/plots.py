@@ -1,0 +1,201 @@
+"""Pictures of sounds, trainings and codebooks, drawn without a screen."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import CorpusError, UnsupportedAudio
+from ..tokenizer.files import write_atomically
+from .extras import require
+from .spectra import mel_spectrogram, power_spectrogram
+
+PLOTS_EXTRA = "pip install speechlm[plots]"
+FLOOR_DB = -80.0
+MAX_PANELS = 8
+_MEL_BANDS = 80
+
+
+def save_spectrograms(
+    path: Path, sounds: Mapping[str, tuple[Tensor, int]], scale: str = "linear"
+) -> None:
+    """Draw waveforms above spectrograms, side by side, as one PNG.
+
+    All panels share one decibel scale that ends at the loudest point of the first sound, one time
+    axis and one frequency axis, so that what looks different is different.
+
+    Args:
+        path: The PNG.
+        sounds: By title, (float `[L]`, sampling rate); 1 to 8 of them.
+        scale: "linear" (hertz, 32 ms windows) or "mel" (80 bands).
+
+    Raises:
+        UnsupportedAudio: If there are no sounds, too many, or one is empty.
+        MissingExtra: If matplotlib is not installed.
+    """
+    if not 1 <= len(sounds) <= MAX_PANELS or any(len(wave) == 0 for wave, _ in sounds.values()):
+        raise UnsupportedAudio(f"Spectrograms take 1 to {MAX_PANELS} sounds that are not empty.")
+    figure = _figure(width=0.8 + 4.2 * len(sounds), height=4.6)
+    axes = figure.subplots(
+        2, len(sounds), squeeze=False, sharex=True, sharey="row", height_ratios=(1, 3.2)
+    )
+    spectra = {title: _decibels(wave, rate, scale) for title, (wave, rate) in sounds.items()}
+    top = max(float(next(iter(spectra.values())).max()), -60.0)
+    seconds = max(len(wave) / rate for wave, rate in sounds.values())
+    highest = _MEL_BANDS if scale == "mel" else max(rate for _, rate in sounds.values()) / 2000
+    image = None
+    for column, (title, (wave, rate)) in enumerate(sounds.items()):
+        upper, lower = axes[:, column]
+        duration = len(wave) / rate
+        moments = torch.linspace(0, duration, len(wave)).numpy()
+        upper.plot(moments, wave.detach().cpu().numpy(), linewidth=0.3, color="#1f4e79")
+        upper.set(title=title, ylim=(-1, 1), xlim=(0, seconds))
+        image = lower.imshow(
+            spectra[title].numpy(),
+            origin="lower",
+            aspect="auto",
+            extent=(0, duration, 0, _MEL_BANDS if scale == "mel" else rate / 2000),
+            vmin=top + FLOOR_DB,
+            vmax=top,
+            cmap="magma",
+            interpolation="nearest",
+        )
+        lower.set(xlabel="seconds", ylim=(0, highest), facecolor="black")
+    axes[1, 0].set_ylabel("mel band" if scale == "mel" else "kHz")
+    figure.colorbar(image, ax=axes, label="dB", pad=0.01, fraction=0.02)
+    _save(figure, path)
+
+
+def save_curves(path: Path, metrics: Path | Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    """Draw training curves as one PNG, one panel a quantity.
+
+    Names that differ only before the last slash ("train/loss", "valid/loss") share a panel.
+
+    Args:
+        path: The PNG.
+        metrics: Curves by name, each a list of (step, value); or a JSON-lines file whose rows hold
+            "step" and numbers.
+
+    Raises:
+        CorpusError: If the file is missing, is no such file, or holds no curve.
+        MissingExtra: If matplotlib is not installed.
+    """
+    curves = read_curves(metrics) if isinstance(metrics, Path) else dict(metrics)
+    panels: dict[str, list[str]] = {}
+    for name in curves:
+        panels.setdefault(name.rpartition("/")[2], []).append(name)
+    if not panels:
+        raise CorpusError("There are no curves to draw; give rows with a step and a number.")
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = _figure(width=4.6 * columns, height=3.0 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    for axis, (quantity, names) in zip(axes, panels.items(), strict=False):
+        for name in names:
+            steps, values = zip(*curves[name], strict=True)
+            marker = "." if len(steps) < 40 else None
+            axis.plot(steps, values, linewidth=1, marker=marker, label=name)
+        axis.set(title=quantity, xlabel="step")
+        axis.grid(alpha=0.3)
+        if len(names) > 1:
+            axis.legend(fontsize=7)
+    _save(figure, path)
+
+
+def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read curves from JSON lines; a last line that was cut off by a kill is passed over.
+
+    Raises:
+        CorpusError: If the file is missing or another line is not a JSON object with a step.
+    """
+    if not path.is_file():
+        raise CorpusError(f"{path} does not exist; give the metrics file of a run.")
+    curves: dict[str, dict[int, float]] = {}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            step = int(row["step"])
+        except (ValueError, TypeError, KeyError) as error:
+            if number == len(lines) and not isinstance(error, KeyError):
+                break
+            raise CorpusError(
+                f"{path}, line {number}: this is not a row of metrics with a step."
+            ) from error
+        for name, value in row.items():
+            if name != "step" and type(value) in (int, float) and math.isfinite(value):
+                curves.setdefault(name, {})[step] = float(value)  # a resumed run repeats steps
+    return {name: sorted(points.items()) for name, points in curves.items()}
+
+
+def save_codebook_usage(path: Path, counts: Tensor, num_masked_books: int = 0) -> None:
+    """Draw how evenly each codebook is used, as one PNG.
+
+    Args:
+        path: The PNG.
+        counts: int64 `[K, V]`, how often each entry was used.
+        num_masked_books: How many leading books are peers; they are marked in the legend.
+
+    Raises:
+        UnsupportedAudio: If nothing was counted.
+        MissingExtra: If matplotlib is not installed.
+    """
+    if counts.dim() != 2 or not counts.sum(dim=1).all():
+        raise UnsupportedAudio("There are no codes to draw; count at least one frame of each book.")
+    share = counts.double() / counts.sum(dim=1, keepdim=True)
+    books, entries = counts.shape
+    figure = _figure(width=11, height=3.6)
+    ranked, bars = figure.subplots(1, 2, width_ratios=(2, 1))
+    for book in range(books):
+        name = f"book {book + 1}" + (" (masked)" if book < num_masked_books else "")
+        order = share[book].sort(descending=True).values
+        order = order[order > 0]
+        ranked.plot(range(1, len(order) + 1), (order * entries).numpy(), linewidth=1, label=name)
+    ranked.axhline(1.0, color="grey", linewidth=0.8, linestyle="--")
+    ranked.set(title="entries by rank", xlabel="rank", ylabel="frequency / uniform", yscale="log")
+    ranked.legend(fontsize=7)
+    perplexity = torch.special.entr(share).sum(dim=1).exp() / entries
+    used = (counts > 0).double().mean(dim=1)
+    left, right = ([book + shift for book in range(1, books + 1)] for shift in (-0.2, 0.2))
+    bars.bar(left, used.tolist(), width=0.4, label="entries used")
+    bars.bar(right, perplexity.tolist(), width=0.4, label="perplexity / V")
+    bars.set(
+        title="share of the codebook", xlabel="book", ylim=(0, 1.05), xticks=range(1, books + 1)
+    )
+    bars.legend(fontsize=7)
+    _save(figure, path)
+
+
+def _decibels(waveform: Tensor, sampling_rate: int, scale: str) -> Tensor:
+    waveform = waveform.detach().cpu().float()
+    num_fft, hop = round(0.032 * sampling_rate), max(1, round(0.008 * sampling_rate))
+    # more columns than pixels only make a slow picture
+    hop = max(hop, math.ceil(len(waveform) / 2000))
+    if scale == "mel":
+        power = mel_spectrogram(waveform, sampling_rate, 2 * num_fft, hop, _MEL_BANDS)
+    else:
+        power = power_spectrogram(waveform, num_fft, hop)
+    return 10 * power.clamp_min(1e-12).log10()
+
+
+def _figure(width: float, height: float) -> Any:
+    # Figure without pyplot: no global state, no window, and whatever backend the user set stays
+    figure = require("matplotlib.figure", "Drawing a plot", PLOTS_EXTRA).Figure(
+        figsize=(width, height), layout="constrained"
+    )
+    return figure
+
+
+def _save(figure: Any, path: Path) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    write_atomically(path, buffer.getvalue())

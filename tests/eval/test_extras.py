@@ -1,0 +1,79 @@
+"""A scorer that is not installed is one sentence that names the command to install it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from speechlm.errors import MissingExtra
+from speechlm.eval import recognizer, similarity
+from speechlm.eval.metrics import pesq_wideband, stoi
+from speechlm.eval.plots import save_spectrograms
+from speechlm.eval.recognizer import Recognizer
+from speechlm.eval.scorers import FidelityScorer, Scorers
+from speechlm.eval.similarity import SpeakerEncoder
+from speechlm.eval.transcripts import score_transcripts
+
+WAVE = torch.sin(torch.arange(8000) / 20)
+USES: list[tuple[str, str, Callable[[], object]]] = [
+    ("pesq", "speechlm[eval]", lambda: pesq_wideband(WAVE, WAVE, 16_000)),
+    ("pystoi", "speechlm[eval]", lambda: stoi(WAVE, WAVE, 16_000)),
+    ("jiwer", "speechlm[eval]", lambda: score_transcripts(["a"], ["a"])),
+    ("faster_whisper", "speechlm[eval]", Recognizer.find),
+    (
+        "matplotlib.figure",
+        "speechlm[plots]",
+        lambda: save_spectrograms(Path("x"), {"a": (WAVE, 9)}),
+    ),
+    ("webrtcvad", "make scorers", SpeakerEncoder),
+]
+
+
+@pytest.mark.parametrize(("module", "command", "use"), USES)
+def test_a_missing_package_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, module: str, command: str, use: Callable[[], object]
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra) as raised:
+        use()
+    assert command in str(raised.value)
+    assert module.partition(".")[0] in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_missing_scorers_are_notes_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jiwer", None)
+    monkeypatch.setitem(sys.modules, "webrtcvad", None)
+    scorers = Scorers.installed()
+    assert scorers.recognizer is None and scorers.encoder is None
+    assert ["jiwer" in scorers.notes[0], "make scorers" in scorers.notes[1]] == [True, True]
+    assert scorers.hear(WAVE, 16_000) is None and scorers.voice(WAVE, 16_000) is None
+
+
+def test_a_missing_score_is_a_gap_and_is_noted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pesq", None)
+    fidelity = FidelityScorer()
+    rows = [fidelity.score(WAVE, WAVE, 16_000) for _ in range(2)]
+    assert [row["pesq"] for row in rows] == [None, None]
+    assert rows[0]["mel_distance"] == 0
+    assert sum("pesq" in note for note in fidelity.notes) == 1
+
+
+def test_no_weights_are_a_sentence_not_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recognizer, "_package_folder", lambda name: None)
+    with pytest.raises(MissingExtra, match="make scorers"):
+        recognizer.installed_weights()
+
+
+def test_the_stand_in_for_librosa_does_not_outlive_the_import() -> None:
+    if "librosa" in sys.modules or similarity.find_spec("librosa"):
+        pytest.skip("librosa is installed, so nothing stands in for it")
+    with similarity._librosa_stand_in():
+        mel = sys.modules["librosa"].feature.melspectrogram(
+            y=WAVE.numpy(), sr=16_000, n_fft=400, hop_length=160, n_mels=40
+        )
+    assert mel.shape == (40, 51)
+    assert "librosa" not in sys.modules
