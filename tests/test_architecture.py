@@ -12,8 +12,9 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-import speechlm
 import yaml
+
+import speechlm
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ["errors", "tokenizer", "slm", "data_prep", "train", "eval", "cli"]

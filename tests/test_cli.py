@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from typer.testing import CliRunner, Result
+
 from speechlm.cli import app
 from speechlm.tokenizer.audio import read_audio
 from speechlm.tokenizer.codec import CodecModel
 from speechlm.tokenizer.codes import CodecIdentity, Codes
 from speechlm.tokenizer.config import CodecConfig
-from typer.testing import CliRunner, Result
 
 RATE = 16_000
 COMMANDS = ["prepare", "tokenize", "encode", "decode", "train", "export", "say", "eval", "demo"]

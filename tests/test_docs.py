@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import speechlm
 import typer
+
+import speechlm
 from speechlm.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
