@@ -1,1 +1,1 @@
-"""Codes and text: the language models, how they generate, and `Speaker`, which says a text in a voice."""
+"""Codes and text: the language models, how they generate, and `Speaker`, which joins them."""

@@ -1,11 +1,11 @@
 """The pointer: which symbol a frame speaks, and what the text says there.
 
-A pointer walks over the symbols, one step or none per frame, as VALL-E R (Han et al. 2024, section 3)
-lets its aligned phoneme do. Training takes it from the durations; generation may only stay or advance, so
-speech can neither loop nor skip nor run on.
+A pointer walks over the symbols, one step or none per frame, as VALL-E R (Han et al. 2024,
+section 3) lets its aligned phoneme do. Training takes it from the durations; generation may only
+stay or advance, so speech can neither loop nor skip nor run on.
 
-The prompt's symbols and the target's are encoded as two texts that do not see each other. A prompt's
-states and cache then depend on the prompt alone, and one prepared voice serves every text.
+The prompt's symbols and the target's are encoded as two texts that do not see each other. What the
+prompt's frames read then depends on the prompt alone, and one prepared voice serves every text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """`AutoregressiveModel`: the leading books of each frame from the text, the prompt and the past.
 
-One model, two ways to know where in the text it is (`alignment` in the configuration): a pointer that
-stays or advances with every frame, or the text as a prefix that attention reads (VALL-E, Wang et al. 2023,
-section 4.2.1). Several books of a frame are predicted one after the other by small heads; `ar_books=1` is VALL-E.
+One model, two ways to know where in the text it is (`alignment` in the configuration): a pointer
+that stays or advances with every frame, or the text as a prefix that attention reads (VALL-E, Wang
+et al. 2023, section 4.2.1). Several books of a frame are predicted one after the other by small
+heads; `ar_books=1` is VALL-E's split.
 """
 
 from __future__ import annotations
@@ -89,14 +90,14 @@ class AutoregressiveModel(PreTrainedModel):
     config_class = AutoregressiveConfig
     base_model_prefix = "autoregressive"
     main_input_name = "codes"
-    _no_split_modules = ("Block",)
+    _no_split_modules = ["Block"]  # noqa: RUF012 - the base class declares a list
 
     def __init__(self, config: AutoregressiveConfig) -> None:
         super().__init__(config)
         width, books = config.hidden_size, config.ar_books
         self.uses_pointer = config.alignment == "pointer"
         if self.uses_pointer:
-            self.text = TextEncoder(
+            self.text_encoder = TextEncoder(
                 config.num_symbols,
                 width,
                 config.text_layers,
@@ -106,7 +107,7 @@ class AutoregressiveModel(PreTrainedModel):
             self.age = nn.Embedding(config.max_frames_per_symbol + 1, width)
             self.advance = nn.Linear(width, 1)
         else:
-            self.text = nn.Embedding(config.num_symbols, width)
+            self.text_embedding = nn.Embedding(config.num_symbols, width)
         self.codes = CodeEmbedding(books, config.codebook_size, width)
         self.start = nn.Embedding(1, width)
         self.segment = nn.Embedding(2, width)
@@ -144,8 +145,8 @@ class AutoregressiveModel(PreTrainedModel):
             `[B, S, D]`.
         """
         if self.uses_pointer:
-            return self.text(symbols, num_symbols, prompt_symbols)
-        return self.text(symbols)
+            return self.text_encoder(symbols, num_symbols, prompt_symbols)
+        return self.text_embedding(symbols)
 
     def previous_codes(self, codes: Tensor) -> Tensor:
         """What each frame knows of the frame before it; the first frame gets the start embedding.
@@ -245,7 +246,7 @@ class AutoregressiveModel(PreTrainedModel):
         prompt_frames: Tensor,
         pointer: Tensor,
     ) -> Tensor:
-        """States of the T frames, `[B, T, D]`; padding on the right needs no mask under causality."""
+        """States of the T frames, `[B, T, D]`; causality hides the padding on the right."""
         prompt_symbols = prompt_symbols_of(pointer, prompt_frames, num_symbols)
         context = self.encode_text(symbols, num_symbols, prompt_symbols)
         length = pointer.shape[1]

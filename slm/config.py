@@ -1,15 +1,16 @@
-"""Configurations of the two language models: one base, an autoregressive and a non-autoregressive one."""
+"""Configurations of the language models: a base, an autoregressive and a non-autoregressive one."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from ..errors import ConfigError
 from ..tokenizer.codes import CodecIdentity
+from ..tokenizer.weights import config_from_mapping
 from .text import SymbolTable
 
 ALIGNMENTS = ("pointer", "prefix")
@@ -27,14 +28,14 @@ class SpeechLMConfig(PreTrainedConfig):
             alignment (VALL-E).
         ar_books: How many leading books the autoregressive model predicts, 1 to `num_codebooks`;
             the non-autoregressive model predicts the others.
-        max_frames_per_symbol: Frames after which the pointer must move; its age is clipped here too.
+        max_frames_per_symbol: Frames after which the pointer must move; its age is clipped here.
         hidden_size, num_layers, num_heads, ffn_size: D and the size of the Transformer.
         text_layers, text_kernel_size: Convolutions over the symbols (pointer alignment only).
         qk_norm: Whether queries and keys are normalised per head.
         rope_theta: Base of the rotary frequencies.
         dropout: Share of every block's output that training zeroes.
         codec_id, codec_revision, sampling_rate, hop_length, codebook_size, num_codebooks,
-            num_masked_books: The codec whose codes the model speaks; codes of any other are refused.
+            num_masked_books: The codec whose codes the model speaks; any other is refused.
     """
 
     symbols: list[str] | None = None
@@ -123,34 +124,12 @@ class SpeechLMConfig(PreTrainedConfig):
             **sizes: Any other field.
 
         Raises:
-            ConfigError: If a field is unknown or the values contradict.
+            ConfigError: If a field is unknown, has the wrong type, or values contradict.
         """
         fields = asdict(identity)
-        return cls.from_fields({**sizes, "codec_revision": fields.pop("revision"), **fields})
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """A configuration from names and values, as a YAML file or `config.json` gives them.
-
-        Raises:
-            ConfigError: If a name is unknown, a value has the wrong type, or values contradict.
-                (`PreTrainedConfig` itself takes unknown names silently.)
-        """
-        known = {*cls().to_dict(), "architectures", "dtype", "torch_dtype", "_name_or_path"}
-        if unknown := sorted(set(fields) - known):
-            raise ConfigError(
-                f"{cls.__name__} has no field {', '.join(unknown)}; compare the spelling with its docstring."
-            )
-        if fields.get("model_type", cls.model_type) != cls.model_type:
-            raise ConfigError(
-                f"This is the configuration of a {fields['model_type']} model, not of {cls.model_type}."
-            )
-        values = {name: value for name, value in fields.items() if name != "model_type"}
-        try:
-            return cls(**values)
-        except (TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise ConfigError(f"A field of {cls.__name__} has a wrong value: {reason}") from error
+        fields["codec_revision"] = fields.pop("revision")
+        config = config_from_mapping({**sizes, **fields}, cls, f"The {cls.model_type} recipe")
+        return cast(Self, config)
 
 
 @strict
@@ -190,8 +169,8 @@ class NonAutoregressiveConfig(SpeechLMConfig):
         super().__post_init__(**kwargs)
         if self.ar_books == self.num_codebooks:
             raise ConfigError(
-                f"ar_books is {self.ar_books} of {self.num_codebooks}: the autoregressive model predicts "
-                "every book, so leave the non-autoregressive model out."
+                f"ar_books is {self.ar_books} of {self.num_codebooks}: the autoregressive model "
+                "predicts every book, so leave the non-autoregressive model out."
             )
 
     @property

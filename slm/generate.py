@@ -1,7 +1,7 @@
-"""From text and a voice to codes: one cached Transformer step per frame, then the remaining books at once.
+"""From text and a voice to codes: one cached step per frame, then the remaining books at once.
 
 With the pointer alignment a frame may only keep its symbol or move to the next one, moves on at the
-latest after `max_frames_per_symbol` frames, and speech ends when the pointer leaves the last symbol.
+latest after `max_frames_per_symbol` frames, and speech ends as the pointer leaves the last symbol.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Generation:
 
     Attributes:
         codes: int64 `[K, T]`; without a non-autoregressive model the first `ar_books` books.
-        finish_reason: `end` if the text was spoken to its end, `length` if the cap on frames came first.
+        finish_reason: `end` if the text was spoken to its end, `length` if the cap came first.
         pointer: int64 `[T]`, the symbol under each frame (empty with the prefix alignment).
-        log_probability: Of the autoregressive choices under the model itself, in nats, temperature and
-            filters left out.
+        log_probability: Of the autoregressive choices under the model itself, in nats, without
+            temperature and filters.
     """
 
     codes: Tensor
@@ -55,7 +55,7 @@ class _Item(NamedTuple):
 
 
 class FrameDecoder:
-    """The autoregressive model behind its cached past: the prompts in one pass, then a frame a call.
+    """The autoregressive model behind its cached past: the prompts at once, then a frame a call.
 
     Shorter prompts and texts are padded on the left, so that all items write the same cache slot; a
     batch of one needs no mask at all.
@@ -139,6 +139,13 @@ class FrameDecoder:
         self.position = self.position + 1
         return state[:, 0]
 
+    def select(self, items: Tensor) -> None:
+        """Go on with item `items[i]` as item i; several may continue the same one."""
+        self.cache = self.cache.select(items)
+        self.context, self.position = self.context[items], self.position[items]
+        if self.is_visible is not None:
+            self.is_visible = self.is_visible[items]
+
 
 def _pad_left(x: Tensor, length: int) -> Tensor:
     return F.pad(x, (0, 0, length - len(x), 0))
@@ -199,7 +206,7 @@ class _FrameSampler:
         return torch.stack(chosen, dim=1), total
 
     def moves(self, state: Tensor, age: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether the pointer leaves its symbol after this frame: bool `[B]`, log-probability `[B]`."""
+        """Whether the pointer leaves its symbol: bool `[B]`, and the log-probability `[B]`."""
         score = self.model.advance(state)[:, 0]
         is_forced = age + 1 >= self.model.config.max_frames_per_symbol
         is_moving = (uniform < score.sigmoid()) | is_forced
@@ -264,7 +271,7 @@ def generate_batch(
     _require_fit(ar, nar, texts, voices)
     sampler = _FrameSampler(ar, sampling or SamplingConfig())
     caps = [_frame_cap(ar, len(text), max_frames) for text in texts]
-    sources = generators or [None] * len(texts)
+    sources: Sequence[torch.Generator | None] = generators or [None] * len(texts)
     uniforms = pad_sequence(
         [
             torch.rand(cap, sampler.num_draws, generator=source)
@@ -382,14 +389,14 @@ def _require_fit(
             raise UnsupportedText("The text holds no symbol; give at least one word to speak.")
         if not 0 <= int(text.min()) <= int(text.max()) < ar.config.num_symbols:
             raise UnsupportedText(
-                f"A symbol of the text lies outside the model's table of {ar.config.num_symbols}; encode "
-                "the text with the model's own symbol_table."
+                f"A symbol of the text lies outside the model's table of {ar.config.num_symbols}; "
+                "encode the text with the model's own symbol_table."
             )
     needed = ar.config.num_codebooks if nar is not None else ar.config.ar_books
     for voice in voices:
         ar.config.codec_identity.require(voice.identity, "The voice")
         if voice.codes.shape[0] < needed:
             raise ModelMismatch(
-                f"The voice has {voice.codes.shape[0]} codebooks, the models read {needed}; prepare it "
-                "from its recording with all books."
+                f"The voice has {voice.codes.shape[0]} codebooks, the models read {needed}; "
+                "prepare it from its recording with all books."
             )

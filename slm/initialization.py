@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import initialization as init
 
 from .transformer import Attention, FeedForward, RMSNorm
@@ -28,11 +28,11 @@ def initialize(module: nn.Module, hidden_size: int, num_layers: int) -> None:
     elif isinstance(module, RMSNorm):
         init.ones_(module.weight)
     elif isinstance(module, Attention | FeedForward):
-        # Called after its Linear children: two branches a block add up over the depth (GPT-2's rule).
+        # Comes after its Linear children: two branches a block add up over the depth (GPT-2).
         fan_in = module.output.in_features
         init.normal_(module.output.weight, std=(fan_in * 2 * num_layers) ** -0.5)
 
 
-def initialize_logits(weight: nn.Parameter) -> None:
+def initialize_logits(weight: Tensor) -> None:
     """Draw the last map before a softmax, `[…, V, D]`, small."""
     init.normal_(weight, std=LOGIT_GAIN / math.sqrt(weight.shape[-1]))

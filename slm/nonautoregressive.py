@@ -1,7 +1,8 @@
-"""`NonAutoregressiveModel`: the books after the autoregressive ones, one book of all frames per stage.
+"""`NonAutoregressiveModel`: the books after the autoregressive ones, stage by stage.
 
 VALL-E (Wang et al. 2023, section 4.2.2) with what VALL-E 2's ablations ask for: text, prompt and an
-explicit boundary between prompt and target. The prompt carries all its books, the target those below the stage's.
+explicit boundary between prompt and target. The prompt shows all its books, the target those below
+the stage's.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class NonAutoregressiveOutput(ModelOutput):
 
     Attributes:
         loss: Mean cross-entropy over the counted frames, each item at its own stage; nats.
-        stage_losses: float `[num_stages]`, the same without label smoothing, NaN for a stage that no
-            item of the batch drew.
+        stage_losses: float `[num_stages]`, the same without label smoothing; NaN for a stage that
+            no item of the batch drew.
         top10_accuracy: Share of counted frames whose code is among the ten likeliest.
         logits: float `[B, T, V]` of each item's stage, if asked for.
     """
@@ -46,14 +47,14 @@ class NonAutoregressiveModel(PreTrainedModel):
     config_class = NonAutoregressiveConfig
     base_model_prefix = "nonautoregressive"
     main_input_name = "codes"
-    _no_split_modules = ("Block",)
+    _no_split_modules = ["Block"]  # noqa: RUF012 - the base class declares a list
 
     def __init__(self, config: NonAutoregressiveConfig) -> None:
         super().__init__(config)
         width = config.hidden_size
         self.uses_pointer = config.alignment == "pointer"
         if self.uses_pointer:
-            self.text = TextEncoder(
+            self.text_encoder = TextEncoder(
                 config.num_symbols,
                 width,
                 config.text_layers,
@@ -62,7 +63,7 @@ class NonAutoregressiveModel(PreTrainedModel):
             )
             self.age = nn.Embedding(config.max_frames_per_symbol + 1, width)
         else:
-            self.text = nn.Embedding(config.num_symbols, width)
+            self.text_embedding = nn.Embedding(config.num_symbols, width)
         self.codes = CodeEmbedding(config.num_codebooks, config.codebook_size, width)
         self.segment = nn.Embedding(2, width)
         self.decoder = Transformer(
@@ -152,12 +153,12 @@ class NonAutoregressiveModel(PreTrainedModel):
             if pointer is None:
                 raise ValueError("The pointer alignment needs the pointer of every frame.")
             prompt_symbols = prompt_symbols_of(pointer, prompt_frames, num_symbols)
-            context = self.text(symbols, num_symbols, prompt_symbols)
+            context = self.text_encoder(symbols, num_symbols, prompt_symbols)
             age = pointer_age(pointer, self.config.max_frames_per_symbol)
             x = x + text_at(context, pointer) + self.age(age)
             states = self.decoder(x, positions, mask=padding_mask(is_frame), stages=stages)
         else:
-            x = torch.cat((self.text(symbols), x), dim=1)
+            x = torch.cat((self.text_embedding(symbols), x), dim=1)
             positions = torch.cat((torch.arange(size, device=codes.device), positions))
             mask = padding_mask(torch.cat((is_before(num_symbols, size), is_frame), dim=1))
             states = self.decoder(x, positions, mask=mask, stages=stages)[:, size:]

@@ -1,4 +1,4 @@
-"""A voice: the prompt recording checked, trimmed and cut, and the codes that the models continue."""
+"""A voice: the prompt recording checked, trimmed and cut, and the codes that models continue."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def read_prompt(
 ) -> Tensor:
     """The part of a recording that serves as a prompt.
 
-    Silence at both ends goes; of a long recording the last three to four seconds stay, beginning at a
-    quiet point, so that the prompt ends where its speaker stopped.
+    Silence at both ends goes; of a long recording the last three to four seconds stay, beginning at
+    a quiet point, so that the prompt ends where its speaker stopped.
 
     Args:
         source: A file in any format and rate, or a waveform float `[L]`.
@@ -112,7 +112,7 @@ def read_prompt(
         if len(speech) > LONGEST_WITH_TEXT_SECONDS * sampling_rate:
             raise UnsupportedAudio(
                 f"{name} lasts {len(speech) / sampling_rate:.1f} s; with its transcript at most "
-                f"{LONGEST_WITH_TEXT_SECONDS:.0f} s are taken: cut both, or leave the transcript out."
+                f"{LONGEST_WITH_TEXT_SECONDS:.0f} s are taken: cut both, or leave out the text."
             )
     else:
         speech = _last_seconds(speech, sampling_rate)

@@ -1,16 +1,17 @@
 """Drawing a code from its logits: temperature, top-k, top-p, and repetition-aware sampling.
 
-Filters are transformers' own logits processors, so any other one can join them. Every draw consumes one
-uniform number that was drawn beforehand from the item's own generator: a batch then gives each item
-what it would get alone.
+Filters are transformers' own logits processors, so any other one can join them. Every draw consumes
+one uniform number that was drawn beforehand from the item's own generator: a batch then gives each
+item what it would get alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import FloatTensor, LongTensor, Tensor
 from transformers import (
     LogitsProcessorList,
     TemperatureLogitsWarper,
@@ -31,7 +32,7 @@ class SamplingConfig:
     Attributes:
         temperature: Divides the logits of the masked books (they carry most of the sound); 0 takes
             the likeliest code.
-        residual_temperature: The same for residual books, whose detail is mostly noise to the model.
+        residual_temperature: The same for residual books, whose detail is mostly noise.
         top_k: Keep this many likeliest codes; 0 keeps all.
         top_p: Keep the smallest set of codes with this share of the probability; 1 keeps all.
         repetition_window: Frames of the first book that repetition-aware sampling looks back at;
@@ -121,7 +122,8 @@ class BookSampler:
         Returns:
             int64 `[B]`.
         """
-        candidate = draw(self.filters(history, scores), uniforms[:, 0])
+        filtered = self.filters(cast(LongTensor, history), cast(FloatTensor, scores))
+        candidate = draw(filtered, uniforms[:, 0])
         if not self.window or history.shape[1] == 0:
             return candidate
         recent = history[:, -self.window :]

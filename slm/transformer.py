@@ -1,8 +1,8 @@
 """The Transformer of both language models: rotary positions, RMSNorm, SwiGLU, and a static cache.
 
-Pre-norm blocks after LLaMA (Touvron et al. 2023); rotary positions after RoFormer (Su et al. 2021); the
-norms can carry a gain per stage, which is what adaptive normalisation comes to when there are few stages
-(VALL-E section 4.2.2 uses a linear map of the stage's embedding).
+Pre-norm blocks after LLaMA (Touvron et al. 2023), rotary positions after RoFormer (Su et al. 2021).
+The norms can carry a gain per stage, which is what adaptive normalisation comes to when there are
+few stages (VALL-E section 4.2.2 uses a linear map of the stage's embedding).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ NORM_EPS = 1e-6
 
 
 def prefix_lm_mask(is_valid: Tensor, num_prefix: int) -> Tensor:
-    """Who may attend to whom: the prefix to all of the prefix, the rest to the prefix and its own past.
+    """Who attends to whom: the prefix to all of itself, the rest to the prefix and its own past.
 
-    With `num_prefix` 0 this is the causal mask. Padding is seen by itself only (a row without any key
-    has no softmax).
+    With `num_prefix` 0 this is the causal mask. Padding is seen by itself only (a row without any
+    key has no softmax).
 
     Args:
         is_valid: bool `[B, N]`, False at padding anywhere in the sequence.
@@ -40,7 +40,7 @@ def padding_mask(is_valid: Tensor) -> Tensor:
 
 
 class KeyValueCache:
-    """Keys and values of the past in memory of fixed size; a step writes in place and copies nothing.
+    """Keys and values of the past in memory of fixed size; a step writes in place, copies nothing.
 
     Args:
         num_layers, num_heads, head_size: Shape of the Transformer.
@@ -49,7 +49,7 @@ class KeyValueCache:
         device, dtype: Of the keys and values.
 
     Attributes:
-        length: Positions written so far, the same for every item: shorter items are padded on the left.
+        length: Positions written so far, the same for all items: shorter ones are padded before.
     """
 
     def __init__(
