@@ -233,7 +233,7 @@ def say(
     from .tokenizer.audio import write_audio
 
     voice = _voice(prompt)
-    sampling = {"temperature": temperature, "top_k": top_k}
+    sampling: dict[str, Any] = {"temperature": temperature, "top_k": top_k}
     given = {name: value for name, value in sampling.items() if value is not None}
     speaker = Speaker.from_pretrained(model)
     speech = speaker.say(text, voice, prompt_text=prompt_text, seed=seed, **given)
