@@ -281,7 +281,10 @@ def _check_rejected(receipts: Sequence[ShardReceipt], total: int) -> None:
 
 def _clear_leftovers(out: Path, num_shards: int) -> None:
     """Remove what a killed run was writing, and shards past the manifest's end."""
-    for path in out.iterdir():
+    for path in sorted(out.iterdir()):
         ours = _OURS.fullmatch(path.name)
-        if _UNFINISHED.fullmatch(path.name) or (ours and int(ours[1]) >= num_shards):
+        if ours and int(ours[1]) >= num_shards:
+            (out / INDEX_NAME).unlink(missing_ok=True)  # before the shards that it lists
+            path.unlink()
+        elif _UNFINISHED.fullmatch(path.name):
             path.unlink()

@@ -18,7 +18,7 @@ RATE = 8000
 
 
 class LevelCodec:
-    """A codec whose book k holds each frame's level, counted from k: what it says can be worked out."""
+    """A codec whose book k holds each frame's level, counted from k, which is easily worked out."""
 
     def __init__(self, revision: str = "0" * 16) -> None:
         self.identity = CodecIdentity("level", revision, RATE, 80, 64, 4, 2)
@@ -30,14 +30,18 @@ class LevelCodec:
         books = num_books or self.identity.num_codebooks
         values = torch.zeros(len(waveforms), books, int(frames.max()), dtype=torch.int64)
         for item, waveform in enumerate(waveforms):
-            padded = torch.nn.functional.pad(waveform.abs(), (0, int(frames[item]) * hop - len(waveform)))
+            padded = torch.nn.functional.pad(
+                waveform.abs(), (0, int(frames[item]) * hop - len(waveform))
+            )
             level = (padded.view(-1, hop).mean(1) * 1000).long()
             for book in range(books):
                 values[item, book, : len(level)] = (level + book) % size
         return Codes(values, lengths, self.identity)
 
 
-def write_tone(path: Path, seconds: float, pitch_hz: float = 200.0, rate: int = RATE, amplitude: float = 0.3) -> None:
+def write_tone(
+    path: Path, seconds: float, pitch_hz: float = 200.0, rate: int = RATE, amplitude: float = 0.3
+) -> None:
     """A vowel-like sum of harmonics, swelling so that no two frames are alike."""
     time = np.arange(round(seconds * rate)) / rate
     wave = sum(np.sin(2 * np.pi * pitch_hz * k * time) / k for k in range(1, 6))
@@ -57,7 +61,7 @@ def tone() -> Callable[..., None]:
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
-    """Twelve utterances of 0.5 to 1.05 s by four speakers, the first with phonemes and durations."""
+    """Twelve utterances of 0.5 to 1.05 s by four speakers, the first with phonemes."""
     utterances = []
     for index in range(12):
         audio = tmp_path / "wavs" / f"u{index:02d}.wav"

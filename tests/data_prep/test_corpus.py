@@ -64,7 +64,13 @@ def test_a_list_gives_its_columns(tmp_path):
 
 
 def test_integer_durations_are_25_ms_and_lose_the_trimmed_start(tmp_path):
-    row = {"id": "a", "audio": "a.wav", "phonemes": "hi", "durations": [4, 2, 2, 4], "offset_s": 0.12}
+    row = {
+        "id": "a",
+        "audio": "a.wav",
+        "phonemes": "hi",
+        "durations": [4, 2, 2, 4],
+        "offset_s": 0.12,
+    }
     (tmp_path / "list.jsonl").write_text(json.dumps(row))
     (recording,) = read_corpus(tmp_path)
     assert recording.durations_s == pytest.approx((0.0, 0.03, 0.05, 0.1))

@@ -13,7 +13,16 @@ LINE = {"id": "a", "audio": "a.wav", "seconds": 1.0, "text": "hi", "speaker": "s
 def test_what_was_written_is_read_back(tmp_path):
     utterances = [
         Utterance("a", tmp_path / "x y'\".wav", 1.25, "naïve “quote”", "s", "train"),
-        Utterance("b", tmp_path.parent / "out.wav", 2.0, "", "", "test", "hˈaɪ", (0.1, 0, 0.2, 0.3, 1, 0.4)),
+        Utterance(
+            "b",
+            tmp_path.parent / "out.wav",
+            2.0,
+            "",
+            "",
+            "test",
+            "hˈaɪ",
+            (0.1, 0, 0.2, 0.3, 1, 0.4),
+        ),
     ]
     write_manifest(tmp_path / "m.jsonl", utterances)
     assert read_manifest(tmp_path / "m.jsonl") == utterances
@@ -22,7 +31,9 @@ def test_what_was_written_is_read_back(tmp_path):
 def test_a_corpus_and_its_manifest_can_be_moved_together(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()
-    write_manifest(old / "m.jsonl", [Utterance("a", old / "wavs" / "a.wav", 1.0, "hi", "s", "train")])
+    write_manifest(
+        old / "m.jsonl", [Utterance("a", old / "wavs" / "a.wav", 1.0, "hi", "s", "train")]
+    )
     old.rename(new)
     assert read_manifest(new / "m.jsonl")[0].audio == new / "wavs" / "a.wav"
 

@@ -13,12 +13,14 @@ from speechlm.errors import ConfigError, CorpusError
 
 
 def ledger(out):
-    return {row["id"]: row for row in map(json.loads, (out / "rejected.jsonl").read_text().splitlines())}
+    return {
+        row["id"]: row for row in map(json.loads, (out / "rejected.jsonl").read_text().splitlines())
+    }
 
 
 def test_bad_files_are_in_the_ledger_and_good_ones_in_the_manifest(tmp_path, tone):
     corpus, out = tmp_path / "c", tmp_path / "out"
-    for name in ("good", "it's \"quoted\" name"):
+    for name in ("good", 'it\'s "quoted" name'):
         tone(corpus / f"{name}.wav", 1.0)
     tone(corpus / "short.wav", 0.1)
     tone(corpus / "long.wav", 5.0)
@@ -38,9 +40,21 @@ def test_bad_files_are_in_the_ledger_and_good_ones_in_the_manifest(tmp_path, ton
     summary = prepare_corpus(corpus, out, max_seconds=4.0, progress=False)
 
     accepted = {u.id: u.seconds for u in read_manifest(out / "manifest.jsonl")}
-    assert accepted == {"good": 1.0, "it's \"quoted\" name": 1.0}
+    assert accepted == {"good": 1.0, 'it\'s "quoted" name': 1.0}
     rejected = ledger(out)
-    bad = {"short", "long", "silent", "nan", "none", "cut", "empty", "text", "loop", "untold", "good"}
+    bad = {
+        "short",
+        "long",
+        "silent",
+        "nan",
+        "none",
+        "cut",
+        "empty",
+        "text",
+        "loop",
+        "untold",
+        "good",
+    }
     assert set(rejected) == bad
     assert {rejected["untold"]["kind"], rejected["good"]["kind"]} == {"transcript", "duplicate"}
     assert all(row["reason"].endswith(".") for row in rejected.values())
@@ -69,7 +83,9 @@ def test_nothing_found_and_nothing_good_are_errors(tmp_path):
     assert "rejected.jsonl" in str(caught.value)
 
 
-@pytest.mark.parametrize("options", [{"min_seconds": 5, "max_seconds": 1}, {"valid_share": 1}, {"valid_pattern": "("}])
+@pytest.mark.parametrize(
+    "options", [{"min_seconds": 5, "max_seconds": 1}, {"valid_share": 1}, {"valid_pattern": "("}]
+)
 def test_options_that_make_no_sense_are_refused(tmp_path, options):
     with pytest.raises(ConfigError):
         prepare_corpus(tmp_path, tmp_path / "out", **options)
@@ -93,7 +109,10 @@ def test_no_speaker_is_on_both_sides_and_both_sides_exist():
     for count in (2, 3, 50, 400):
         entries = recordings([f"s{i}" for i in range(count)])
         splits = assign_splits(entries, 0.05, seed=1)
-        sides = {s: {e.speaker for e, split in zip(entries, splits, strict=True) if split == s} for s in splits}
+        sides = {
+            s: {e.speaker for e, split in zip(entries, splits, strict=True) if split == s}
+            for s in splits
+        }
         assert not sides["train"] & sides["valid"]
     assert 0.01 < len(sides["valid"]) / 400 < 0.12
 

@@ -1,0 +1,222 @@
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speechlm.data_prep.receipts import INDEX_NAME, finished_shard, sha256_of, write_index
+from speechlm.data_prep.shards import ROWS_PER_GROUP, TokenRow, TokenShards, write_shard
+from speechlm.errors import CorpusError, CorruptCodes, CorruptShard, ModelMismatch
+from speechlm.tokenizer.codes import CodecIdentity
+
+CODEC = CodecIdentity("level", "0" * 16, 8000, 80, 64, 4, 2)
+OTHER = CodecIdentity("level", "1" * 16, 8000, 80, 64, 4, 2)
+
+
+def make_row(index, frames, books=4, split="train"):
+    draw = torch.Generator().manual_seed(index)
+    codes = torch.randint(CODEC.codebook_size, (books, frames), generator=draw)
+    phonemes = "hˈ" if frames > 4 else ""
+    durations = torch.tensor([1, 1, 1, frames - 3] if phonemes else [], dtype=torch.int64)
+    return TokenRow(
+        f"u{index}",
+        f"naïve {index}",
+        phonemes,
+        durations,
+        f"s{index % 3}",
+        split,
+        frames * 80 - index % 80,
+        codes,
+    )
+
+
+def write_dataset(folder, shards, codec=CODEC, books=4):
+    folder.mkdir(exist_ok=True)
+    receipts = [
+        write_shard(folder, number, rows, codec=codec, num_books=books, source=f"source {number}")
+        for number, rows in enumerate(shards)
+    ]
+    write_index(folder, receipts, codec, books)
+    return receipts
+
+
+def same(one, two):
+    tensors = all(torch.equal(getattr(one, n), getattr(two, n)) for n in ("codes", "durations"))
+    plain = ("id", "text", "phonemes", "speaker", "split", "num_samples", "num_frames")
+    return tensors and all(getattr(one, n) == getattr(two, n) for n in plain)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    rows = [
+        make_row(i, 5 + i % 7, split="valid" if i % 5 == 0 else "train")
+        for i in range(ROWS_PER_GROUP + 10)
+    ]
+    write_dataset(tmp_path / "d", [rows[:70], rows[70:]])
+    return tmp_path / "d", rows
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(2, 4))
+def test_what_was_written_is_read_back(tmp_path_factory, lengths, books):
+    folder = tmp_path_factory.mktemp("d")
+    rows = [make_row(i, frames, books) for i, frames in enumerate(lengths)]
+    write_dataset(folder, [rows], books=books)
+    shards = TokenShards(folder, codec=CODEC)
+    assert shards.num_books == books
+    assert shards.lengths.tolist() == lengths
+    assert all(same(shards.row(i), row) for i, row in enumerate(rows))
+
+
+def test_rows_of_a_split_across_shards_and_groups(dataset):
+    folder, rows = dataset
+    wanted = [row for row in rows if row.split == "valid"]
+    shards = TokenShards(folder, split="valid")
+    assert len(shards) == len(wanted)
+    assert shards.speakers == tuple(row.speaker for row in wanted)
+    assert all(same(shards.row(i), wanted[i]) for i in reversed(range(len(wanted))))
+    assert shards.fingerprint == TokenShards(folder).fingerprint
+
+
+def test_memory_of_tokens_is_bounded(dataset, monkeypatch):
+    folder, rows = dataset
+    monkeypatch.setattr("speechlm.data_prep.shards.CACHE_BYTES", 1)
+    shards = TokenShards(folder)
+    for index in (0, 73, 1, 66, 0):
+        assert same(shards.row(index), rows[index])
+        assert len(shards._cache) == 1
+
+
+def test_the_same_rows_give_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        write_dataset(tmp_path / name, [[make_row(i, 9) for i in range(5)]])
+    for name in ("shard-00000.parquet", "shard-00000.json", INDEX_NAME):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_plain_datasets_opens_the_shards(dataset, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    folder, rows = dataset
+    files = str(folder / "*.parquet")
+    loaded = datasets.load_dataset(
+        "parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert len(loaded) == len(rows)
+    first = loaded.with_format("torch")[0]
+    assert torch.equal(torch.as_tensor(first["codes"]).long(), rows[0].codes)
+    assert (
+        json.loads(pq.read_schema(folder / "shard-00000.parquet").metadata[b"speechlm"])["rows"]
+        == 70
+    )
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.999])
+def test_a_cut_shard_is_named(dataset, keep):
+    folder, _ = dataset
+    path = folder / "shard-00001.parquet"
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+    for verify in (True, False):
+        with pytest.raises(CorruptShard, match=r"shard-00001\.parquet"):
+            TokenShards(folder, verify=verify)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_altered_bytes_are_seen_and_never_crash_an_unverified_reader(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("d")
+    write_dataset(folder, [[make_row(i, 6) for i in range(3)]])
+    path = folder / "shard-00000.parquet"
+    whole = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(whole) - 1))
+    whole[place] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(whole)
+    with pytest.raises(CorruptShard, match="SHA-256"):
+        TokenShards(folder)
+    try:
+        shards = TokenShards(folder, verify=False)
+        for index in range(len(shards)):
+            assert int(shards.row(index).codes.max()) < CODEC.codebook_size
+    except (CorruptShard, CorpusError, ModelMismatch):
+        pass
+
+
+def test_a_missing_shard_or_index_is_named(dataset):
+    folder, _ = dataset
+    (folder / "shard-00000.parquet").unlink()
+    with pytest.raises(CorruptShard, match=r"shard-00000\.parquet is missing"):
+        TokenShards(folder)
+    (folder / INDEX_NAME).unlink()
+    with pytest.raises(CorpusError, match="no finished token dataset"):
+        TokenShards(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"format": 2}, {"num_books": 9}, {"codec": {}}, {"shards": 3}, {"shards": [{"name": "../x"}]}],
+)
+def test_a_foreign_index_is_refused(dataset, change):
+    folder, _ = dataset
+    index = json.loads((folder / INDEX_NAME).read_text())
+    (folder / INDEX_NAME).write_text(json.dumps(index | change))
+    with pytest.raises(CorruptShard, match=r"index\.json"):
+        TokenShards(folder)
+
+
+def test_tokens_of_another_codec_are_refused(dataset):
+    folder, rows = dataset
+    with pytest.raises(ModelMismatch, match="tokenize again"):
+        TokenShards(folder, codec=OTHER)
+    receipts = [finished_shard(folder, n, f"source {n}") for n in range(2)]
+    receipts[1] = write_shard(folder, 1, rows[70:], codec=OTHER, num_books=4, source="source 1")
+    write_index(folder, receipts, CODEC, 4)
+    with pytest.raises(ModelMismatch, match=r"shard-00001\.parquet"):
+        TokenShards(folder)
+
+
+def test_an_unknown_or_empty_split_is_an_error(dataset):
+    with pytest.raises(CorpusError, match="none of train, valid, test"):
+        TokenShards(dataset[0], split="dev")
+    with pytest.raises(CorpusError, match="no rows in the split 'test'"):
+        TokenShards(dataset[0], split="test")
+
+
+@pytest.mark.parametrize("column", ["codes", "num_samples", "num_frames", "durations"])
+def test_a_row_that_contradicts_itself_is_refused(tmp_path, column):
+    """A shard of somebody else's making: the checksum is right, the content is not."""
+    (receipt,) = write_dataset(tmp_path / "d", [[make_row(i, 6) for i in range(3)]])
+    path = tmp_path / "d" / receipt.name
+    table = pq.read_table(path)
+    wrong = {
+        "codes": [[[64] * 6] * 4] * 3,
+        "num_samples": [481] * 3,
+        "num_frames": [7] * 3,
+        "durations": [[1, 1, 1, 1]] * 3,
+    }
+    place = table.schema.get_field_index(column)
+    field = table.schema.field(place)
+    pq.write_table(table.set_column(place, field, pa.array(wrong[column], field.type)), path)
+    index = json.loads((tmp_path / "d" / INDEX_NAME).read_text())
+    index["shards"][0]["sha256"] = sha256_of(path)
+    (tmp_path / "d" / INDEX_NAME).write_text(json.dumps(index))
+    with pytest.raises(CorruptShard, match="contradicts itself"):
+        TokenShards(tmp_path / "d").row(0)
+
+
+def test_the_writer_refuses_rows_that_do_not_fit(tmp_path):
+    row = make_row(0, 6)
+    for wrong in (
+        {"codes": row.codes[:3]},
+        {"codes": row.codes + 64},
+        {"num_samples": 481},
+        {"durations": torch.tensor([6])},
+    ):
+        with pytest.raises(CorruptCodes, match="u0"):
+            write_shard(
+                tmp_path, 0, [TokenRow(**vars(row) | wrong)], codec=CODEC, num_books=4, source=""
+            )
+    assert not list(tmp_path.iterdir())
