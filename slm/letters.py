@@ -1,9 +1,10 @@
 """The built-in letter-to-phoneme model: English words to espeak's phonemes without espeak.
 
-A small Transformer reads the letters of a word and writes three slots a letter, of which CTC (Graves
-et al. 2006) keeps what is not blank: no autoregression, one pass for all words of a text. Frequent
-words sound different in a sentence ("the" before a vowel, "of the" in one breath); those forms come
-from a lexicon counted on espeak's reading of sentences. Trained by `speechlm.train.letters`.
+A small Transformer reads the letters of a word and writes three slots a letter, of which CTC
+(Graves et al. 2006) keeps what is not blank: no autoregression, one pass for all words of a text.
+Frequent words sound different in a sentence ("the" before a vowel, "of the" in one breath); those
+forms come from a lexicon counted on espeak's reading of sentences. Trained by
+`speechlm.train.letters`.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz'"
 MAX_LETTERS = 40  # of one word; longer ones are read in parts
 MAX_PHRASE = 3  # words that the lexicon can join
 LETTER_NAMES = (
-    "ˈeɪ bˈiː sˈiː dˈiː ˈiː ˈɛf dʒˈiː ˈeɪtʃ ˈaɪ dʒˈeɪ kˈeɪ ˈɛl ˈɛm ˈɛn ˈoʊ pˈiː kjˈuː ˈɑːɹ ˈɛs tˈiː "
-    "jˈuː vˈiː dˈʌbəljˌuː ˈɛks wˈaɪ zˈiː"
+    "ˈeɪ bˈiː sˈiː dˈiː ˈiː ˈɛf dʒˈiː ˈeɪtʃ ˈaɪ dʒˈeɪ kˈeɪ ˈɛl ˈɛm ˈɛn ˈoʊ pˈiː kjˈuː ˈɑːɹ ˈɛs "
+    "tˈiː jˈuː vˈiː dˈʌbəljˌuː ˈɛks wˈaɪ zˈiː"
 ).split()
 _PAD, _EDGE = 0, 1  # letter ids; the letters follow
 _BLANK = 0  # phoneme id; the phonemes follow
@@ -55,7 +56,7 @@ class LetterConfig:
 
     phonemes: str
     hidden_size: int = 128
-    num_layers: int = 5
+    num_layers: int = 4
     num_heads: int = 4
     ffn_size: int = 384
     slots: int = 3
@@ -69,13 +70,15 @@ class LetterConfig:
         """Read what `to_json` wrote.
 
         Raises:
-            CorruptWeights: If keys are missing or unknown, or values are of the wrong type or absurd.
+            CorruptWeights: If keys are missing or unknown, or values are absurd.
         """
         try:
             raw = json.loads(text)
             config = cls(str(raw.pop("phonemes")), **{key: int(raw.pop(key)) for key in list(raw)})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CorruptWeights(f"The letter model's config.json is not readable ({error}).") from error
+            raise CorruptWeights(
+                f"The letter model's config.json is not readable ({error})."
+            ) from error
         sizes = [getattr(config, field.name) for field in fields(cls)[1:]]
         if not all(1 <= size <= 4096 for size in sizes) or config.hidden_size % config.num_heads:
             raise CorruptWeights(f"The letter model's config.json holds impossible sizes {sizes}.")
@@ -97,7 +100,7 @@ class LetterModel(nn.Module):
         self.positions = nn.Parameter(torch.randn(MAX_LETTERS + 2, width) * 0.02)
         self.convolutions = nn.ModuleList(nn.Conv1d(width, width, 5, padding=2) for _ in range(2))
         layer = nn.TransformerEncoderLayer(
-            width, config.num_heads, config.ffn_size, 0.1, "gelu", batch_first=True, norm_first=True
+            width, config.num_heads, config.ffn_size, 0.0, "gelu", batch_first=True, norm_first=True
         )
         self.encoder = nn.TransformerEncoder(layer, config.num_layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)
@@ -116,7 +119,9 @@ class LetterModel(nn.Module):
         hidden = self.letters(letters) + self.positions[: letters.shape[1]]
         for convolution in self.convolutions:
             hidden = hidden.masked_fill(padding[..., None], 0.0)
-            hidden = hidden + nn.functional.gelu(convolution(hidden.transpose(1, 2)).transpose(1, 2))
+            hidden = hidden + nn.functional.gelu(
+                convolution(hidden.transpose(1, 2)).transpose(1, 2)
+            )
         hidden = self.norm(self.encoder(hidden, src_key_padding_mask=padding))
         scores: Tensor = self.head(hidden)
         return scores.unflatten(-1, (self.config.slots, -1)).flatten(1, 2).float().log_softmax(-1)
@@ -146,8 +151,8 @@ class LetterPhonemes:
 
     Args:
         model: The letter model, in evaluation mode.
-        lexicon: Words and phrases to their form before a vowel, before a consonant and at the end of
-            a clause (three forms, or one for all).
+        lexicon: Words and phrases to their forms before a vowel, before a consonant and at the end
+            of a clause, or to one form for all three.
         note: What to tell the user, or None.
     """
 
@@ -193,7 +198,9 @@ class LetterPhonemes:
                 f"The letter model in {folder} is not readable ({error}); install speechlm again."
             ) from error
         if not isinstance(lexicon, dict) or not all(map(_is_entry, lexicon.values())):
-            raise CorruptWeights(f"The lexicon in {folder} holds an entry that is not 1 or 3 strings.")
+            raise CorruptWeights(
+                f"The lexicon in {folder} holds an entry that is not 1 or 3 strings."
+            )
         model = LetterModel(config)
         if not all(bool(t.isfinite().all()) for t in tensors.values()):
             raise CorruptWeights(f"The letter model in {folder} holds values that are not finite.")
@@ -218,8 +225,8 @@ class LetterPhonemes:
         words = [word for clause in clauses[::2] for word in re.findall(r"[A-Za-z']+", clause)]
         if not any(c.isalpha() for word in words for c in word):
             raise UnsupportedText(
-                f"There is nothing to speak in {text[:40]!r}: the built-in model reads words in Latin "
-                "letters; give such a text."
+                f"There is nothing to speak in {text[:40]!r}: the built-in model reads words in "
+                "Latin letters; give such a text."
             )
         self._learn(words)
         return "".join(
@@ -247,10 +254,14 @@ class LetterPhonemes:
             groups.append((words[start : start + size], glued[start]))
             start += size
         spoken: list[str] = []
-        following: str | None = None  # the sound after the word decides its form: from right to left
+        following: str | None = (
+            None  # the sound after the word decides its form: from right to left
+        )
         for group, hyphen in reversed(groups):
             phonemes = self._read_group(group, following)
-            spoken.insert(0, phonemes if hyphen or len(spoken) == len(groups) - 1 else f" {phonemes}")
+            spoken.insert(
+                0, phonemes if hyphen or len(spoken) == len(groups) - 1 else f" {phonemes}"
+            )
             following = phonemes
         lead = " " if clause[:1].isspace() else ""
         tail = " " if clause[-1:].isspace() and words else ""
@@ -278,7 +289,7 @@ class LetterPhonemes:
 
 
 def context_of(following: str | None) -> int:
-    """Which of a lexicon's three forms fits: 0 before a vowel, 1 before a consonant, 2 at the end."""
+    """Which of three forms fits: before a vowel 0, before a consonant 1, at the end 2."""
     if following is None:
         return 2
     return 0 if following.lstrip("ˈˌ")[:1] in _VOWELS else 1
@@ -292,7 +303,7 @@ def link(phonemes: str, following: str | None) -> str:
 
 
 def _spellings(word: str) -> list[str]:
-    """The word's readable parts: itself, the letters of an acronym, or pieces of an endless word."""
+    """The word's readable parts: itself, an acronym's letters, or pieces of an endless word."""
     stem, _, ending = word.partition("'")
     if len(stem) > 1 and stem.isupper() and (len(stem) <= 3 or not re.search("[AEIOUY]", stem)):
         return [*stem.lower(), *([ending.lower()] if ending else [])]

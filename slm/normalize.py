@@ -15,15 +15,20 @@ from num2words import num2words
 
 MAX_DIGITS = 15  # longer runs are read digit by digit: nobody says 10^20 by name
 
-# Titles and words that stand before a name, a number or another word: a period does not end a sentence.
+# Titles and words that stand before a name or another word: their period ends no sentence.
 _BEFORE = {
     "mr": "mister", "mrs": "missus", "ms": "miz", "messrs": "messers", "dr": "doctor",
     "prof": "professor", "rev": "reverend", "hon": "honorable", "fr": "father", "pres": "president",
-    "gov": "governor", "sen": "senator", "rep": "representative", "gen": "general", "col": "colonel",
-    "maj": "major", "capt": "captain", "cpt": "captain", "lt": "lieutenant", "sgt": "sergeant",
+    "gov": "governor", "sen": "senator", "rep": "representative", "gen": "general",
+    "col": "colonel", "maj": "major", "capt": "captain", "cpt": "captain",
+    "lt": "lieutenant", "sgt": "sergeant",
     "cpl": "corporal", "adm": "admiral", "mt": "mount", "ft": "fort", "st": "saint", "vs": "versus",
-    "fig": "figure", "vol": "volume", "approx": "approximately", "e.g": "for example",
+    "approx": "approximately", "e.g": "for example",
     "i.e": "that is", "cf": "compare",
+}  # fmt: skip
+_BEFORE_DIGITS = {
+    "no": "number", "nos": "numbers", "p": "page", "pp": "pages", "fig": "figure", "vol": "volume",
+    "ch": "chapter", "sec": "section",
 }  # fmt: skip
 # Words that may also stand at the end of a sentence.
 _AFTER = {
@@ -40,21 +45,26 @@ _MONTHS = {
 _UNITS = {
     "km": "kilometer", "cm": "centimeter", "mm": "millimeter", "kg": "kilogram", "mg": "milligram",
     "ml": "milliliter", "ms": "millisecond", "hz": "hertz", "khz": "kilohertz", "mhz": "megahertz",
-    "kb": "kilobyte", "mb": "megabyte", "gb": "gigabyte", "mph": "mile per hour", "lb": "pound",
+    "km/h": "kilometer per hour", "kb": "kilobyte", "mb": "megabyte", "gb": "gigabyte",
+    "mph": "mile per hour", "lb": "pound",
     "lbs": "pound", "oz": "ounce", "min": "minute", "sec": "second", "hr": "hour", "hrs": "hour",
 }  # fmt: skip
 _CURRENCIES = {"$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent")}
-_SIGNS = {"&": "and", "@": "at", "%": "percent", "+": "plus", "=": "equals", "°": "degrees"}
+_SIGNS = {"&": "and", "@": "at", "%": "percent", "+": "plus", "=": "equals", "°": "degrees",
+    "$": "dollars", "£": "pounds", "€": "euros",
+}  # fmt: skip
 _FRACTIONS = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
-_QUOTES = str.maketrans({c: '"' for c in "“”„‟«»″"} | {c: "'" for c in "‘’‚‛`´′ʼ"} | {"‐": "-", "‑": "-"})
+_QUOTES = str.maketrans(
+    {c: '"' for c in "“”„‟«»″"} | {c: "'" for c in "‘’‚‛`´′ʼ"} | {"‐": "-", "‑": "-"}
+)
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 
 
 def normalize(text: str) -> str:
     """Spoken form of an English text; applying it twice changes nothing.
 
-    Quotes become `"` (those of single marks disappear, apostrophes stay), dashes and ellipses become
-    the pause that they are read with, blanks become one space.
+    Quotes become `"` (those of single marks disappear, apostrophes stay), dashes and ellipses
+    become the pause that they are read with, blanks become one space.
     """
     spoken = unicodedata.normalize("NFC", text).translate(_QUOTES)
     for sign, fraction in _FRACTIONS.items():
@@ -70,19 +80,24 @@ def ends_with_abbreviation(text: str) -> bool:
     if match is None:
         return False
     word = match[1].lower()
-    is_initial = len(word) == 1 and word != "i" or bool(re.fullmatch(r"[a-z](?:\.[a-z])+", word))
-    return is_initial or word in _BEFORE or (word in _MONTHS and word not in {"mar", "jun"}) or word == "no"
+    if re.fullmatch(r"[a-z](?:\.[a-z])*", word):  # an initial, or "U.S."
+        return word != "i"
+    return word in _BEFORE or word in _MONTHS
 
 
 def _words(value: str, **how: Any) -> str:
     """num2words without its hyphens' and commas' pauses; long runs of digits one by one."""
     plain = value.replace(",", "")
     if len(plain.replace(".", "")) > MAX_DIGITS or re.match(r"0\d", plain):
-        return " ".join("point" if c == "." else num2words(int(c)) for c in plain)
+        return _one_by_one(plain)
     if "." in plain:
         whole, decimals = plain.split(".")
-        return f"{_words(whole)} point " + " ".join(num2words(int(c)) for c in decimals)
+        return f"{_words(whole)} point {_one_by_one(decimals)}"
     return str(num2words(int(plain), **how)).replace(",", "").replace("-", " ")
+
+
+def _one_by_one(value: str) -> str:
+    return " ".join("point" if c == "." else num2words(int(c)) for c in value)
 
 
 def _year(value: str) -> str:
@@ -124,7 +139,11 @@ def _time(match: re.Match[str]) -> str:
         spoken += f" {'oh ' if minute[0] == '0' else ''}{_words(str(int(minute)))}"
     elif not half:
         spoken += " o'clock" if 1 <= int(hour) <= 12 else " hundred"
-    return f"{spoken} {' '.join(half.lower().replace('.', ''))}" if half else spoken
+    return f"{spoken} {_capitals(half)}" if half else spoken
+
+
+def _capitals(dotted: str) -> str:
+    return re.sub(r"[.\s]", "", dotted).upper()
 
 
 def _fraction(match: re.Match[str]) -> str:
@@ -143,9 +162,8 @@ def _decade(match: re.Match[str]) -> str:
     return spoken[:-1] + "ies" if spoken.endswith("y") else spoken + "s"
 
 
-def _date(match: re.Match[str]) -> str:
-    month = match["month"]
-    return f"{_MONTHS.get(month.lower(), month)} {_ordinal(match['day'])}"
+def _month(name: str) -> str:
+    return _MONTHS.get(name.lower(), name).capitalize()
 
 
 def _bare(match: re.Match[str]) -> str:
@@ -169,73 +187,94 @@ def _any_of(table: dict[str, str]) -> str:
 
 
 _MONTH_NAMES = "|".join({*_MONTHS.values(), "may"})
-_BARE = rf"(?:{_NUMBER})"
+_SCALES = "hundred|thousand|million|billion|trillion"
+# The period of "p.m." stays where it ends the sentence.
+_HALF = r"(?P<half>[ap](?:\.\s?m\b|m\b)(?:\.(?!\s+(?-i:[A-Z])|\s*$))?)"
 
 # In this order: what carries a sign or a neighbour first, bare numbers last.
 _READINGS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     # "St." is a saint before a name and a street after one.
     (re.compile(r"(?<=[a-z]) St\.(?=\s+[a-z]|\s*[,;:!?]|\s*$)"), " Street"),
-    (re.compile(rf"\b(?P<word>{_any_of(_BEFORE)})\.(?=\s*[\w\"'(,])", re.I), _expand(_BEFORE)),
-    (re.compile(r"\b[Nn]os?\.\s*(?=\d)"), "number "),
-    (re.compile(r"\bpp?\.\s*(?=\d)"), "page "),
+    (re.compile(rf"\b(?P<word>{_any_of(_BEFORE)})\.(?=\s*[\w\"'(,—-])", re.I), _expand(_BEFORE)),
+    (
+        re.compile(rf"\b(?P<word>{_any_of(_BEFORE_DIGITS)})\.\s*(?=\d)", re.I),
+        lambda m: f"{_BEFORE_DIGITS[m['word'].lower()]} ",
+    ),
     # The period of the last word of a sentence stays.
-    (re.compile(rf"\b(?P<word>{_any_of(_AFTER)})\.(?=[,;:!?)\"]|\s+[a-z])", re.I), _expand(_AFTER)),
+    (
+        re.compile(rf"\b(?P<word>{_any_of(_AFTER)})\.(?=[,;:!?)\"]|\s+[a-z])", re.I),
+        _expand(_AFTER),
+    ),
     (re.compile(rf"\b(?P<word>{_any_of(_AFTER)})(?=\.(?:\s|$))", re.I), _expand(_AFTER)),
     (
-        re.compile(rf"\b(?P<month>(?:{_any_of(_MONTHS)})(?=\.?\s)|{_MONTH_NAMES})\.?\s+"
-                   r"(?P<day>[0-3]?\d)(?:st|nd|rd|th)?(?![\d:.,/-]*\d|%)", re.I),
-        _date,
+        re.compile(
+            rf"\b(?P<month>(?:{_any_of(_MONTHS)})(?=\.?\s)|{_MONTH_NAMES})\.?\s+"
+            r"(?P<day>[0-3]?\d)(?:st|nd|rd|th)?(?=,\s*\d{4}\b|(?![\d:.,/-]*\d|%))",
+            re.I,
+        ),
+        lambda m: f"{_month(m['month'])} {_ordinal(m['day'])}",
     ),
-    (re.compile(rf"\b(?P<month>{_MONTH_NAMES})\s+(?P<day>[0-3]?\d)(?:st|nd|rd|th)?(?=,\s*\d{{4}}\b)", re.I), _date),
-    (re.compile(rf"\b(?P<word>{_any_of(_MONTHS)})\.(?=\s*\d)", re.I), _expand(_MONTHS)),
     (
-        re.compile(r"(?P<sign>[$£€])\s?(?P<amount>" + _NUMBER + r")(?:\s+(?P<scale>hundred|thousand|million|billion|trillion))?\b", re.I),
+        re.compile(rf"\b(?P<month>{_any_of(_MONTHS)})\.(?=\s*\d)", re.I),
+        lambda m: _month(m["month"]),
+    ),
+    (
+        re.compile(rf"(?P<sign>[$£€])\s?(?P<amount>{_NUMBER})(?:\s+(?P<scale>{_SCALES}))?\b", re.I),
         _money,
     ),
     (
-        re.compile(r"\b(?P<hour>[01]?\d|2[0-3]):(?P<minute>[0-5]\d)(?!\d|:)\s*(?P<half>[ap]\.?\s?m\b\.?)?", re.I),
+        re.compile(rf"\b(?P<hour>[01]?\d|2[0-3]):(?P<minute>[0-5]\d)(?!\d|:)(?:\s*{_HALF})?", re.I),
         _time,
     ),
-    (re.compile(r"\b(?P<hour>1[0-2]|[1-9])(?P<minute>)\s*(?P<half>[ap]\.?m\b\.?)", re.I), _time),
+    (re.compile(rf"\b(?P<hour>1[0-2]|[1-9])(?P<minute>)\s*{_HALF}", re.I), _time),
     (re.compile(r"(?<![\w.])'?(?P<year>(?:1\d|20)?\d0)'?s\b"), _decade),
-    (re.compile(r"\b(?P<value>\d{1,3}(?:,\d{3})+|\d{1,12})(?:st|nd|rd|th)\b", re.I), lambda m: _ordinal(m["value"])),
+    (
+        re.compile(r"\b(?P<value>\d{1,3}(?:,\d{3})+|\d{1,12})(?:st|nd|rd|th)\b", re.I),
+        lambda m: _ordinal(m["value"]),
+    ),
     (re.compile(r"(?<![\w/])(?P<top>\d{1,3})/(?P<bottom>\d{1,3})(?![\w/])"), _fraction),
     (
-        re.compile(rf"(?P<amount>{_BARE})\s?(?P<word>{_any_of(_UNITS)})\b\.?(?=[\s,;:!?)]|$)"),
+        re.compile(rf"(?P<amount>{_NUMBER})\s?(?P<word>{_any_of(_UNITS)})\b\.?(?=[\s,;:!?)]|$)"),
         lambda m: f"{m['amount']} {_plural(_UNITS[m['word']], m['amount'])}",
     ),
-    (re.compile(rf"(?<=\d)\s*[-–—]\s*(?=\d{{1,4}}(?!\d|-\d))"), " to "),
+    # Letters with periods are no row of sentences; "A." and "I." keep theirs, else they are words.
+    (re.compile(r"\b[ap]\.\s?m\b(?:\.(?!\s+(?-i:[A-Z])|\s*$))?", re.I), lambda m: _capitals(m[0])),
+    (re.compile(r"\b(?:[A-Z]\.){2,}(?=\s*\w)"), lambda m: " ".join(m[0].split(".")).strip()),
+    (re.compile(r"\b[A-Z](?:\.[A-Z])+(?=\.)"), lambda m: m[0].replace(".", " ")),
+    (re.compile(r"\b([B-HJ-Z])\.(?=\s+[A-Z])"), r"\1"),
+    # Telephone numbers and the like, three groups or more, digit by digit.
+    (
+        re.compile(r"(?<![\w-])\d+(?:-\d+){2,}\b"),
+        lambda m: ", ".join(_one_by_one(part) for part in m[0].split("-")),
+    ),
+    (re.compile(r"(?<=\d)\s*[-–—]\s*(?=\d)"), " to "),
     (re.compile(r"(?<![\w-])[-−](?=\d)"), "minus "),
     (re.compile(r"#\s?(?=\d)"), "number "),
     (re.compile(r"(?<=\d)\s?×\s?(?=\d)"), " times "),
-    (re.compile(r"\b\d[\d]*(?:-\d+){2,}\b"), lambda m: ", ".join(_digits(p) for p in m[0].split("-"))),
-    (re.compile(r"(?<=\d)(?=[A-Za-z])|(?<=[A-Za-z])(?=\d)"), " "),
-    (re.compile(_BARE), _bare),
-    (re.compile("[" + "".join(map(re.escape, _SIGNS)) + "]"), lambda m: f" {_SIGNS[m[0]]} "),
+    (re.compile(r"(?<=\d)(?=[A-Za-z])|(?<=[A-Za-z])-?(?=\d)"), " "),
+    (re.compile(_NUMBER), _bare),
+    (re.compile(f"[{re.escape(''.join(_SIGNS))}]"), lambda m: f" {_SIGNS[m[0]]} "),
 ]
 
-
-def _digits(value: str) -> str:
-    return " ".join(num2words(int(c)) for c in value)
-
-
 _TIDYING = [
+    (re.compile(r"\.(?:\s+\.)+"), "..."),
     # Single quotes are apostrophes inside a word and at its end after s; elsewhere they only quote.
-    (re.compile(r"(?<![A-Za-z])'(?!(?:tis|twas|em|cause|bout|til)\b)"), " ", ),
-    (re.compile(r"(?<![sS])'(?![A-Za-z])"), ""),
-    # A dash is a pause; so are three dots, which end a sentence only before a capital or at the end.
+    (re.compile(r"(?<!\w)'(?!(?:tis|twas|em|cause|bout|til)\b)"), " "),
+    (re.compile(r"(?<![sS])'(?!\w)"), ""),
+    # A dash is a pause; so are three dots, which end a sentence before a capital and at the end.
     (re.compile(r"\s*(?:—|–|--+|\s-\s)\s*"), ", "),
     (re.compile(r"\s*(?:…|\.{2,})(?=\W*(?:[A-Z]|$))"), "."),
     (re.compile(r"\s*(?:…|\.{2,})"), ","),
     (re.compile(r"[\[{]"), "("),
     (re.compile(r"[\]}]"), ")"),
     (re.compile(r"[*_~^|<>\\/#]+"), " "),
-    # What a dash leaves beside another mark: the stronger mark stays.
-    (re.compile(r"^[\s,;:]+"), ""),
-    (re.compile(r",\s*(?=[,.;:!?])"), ""),
-    (re.compile(r"(?<=[.;:!?]),"), ""),
-    (re.compile(r"(?<=[,;:]) *\"? *,"), ""),
+    # Of two marks that meet, the stronger one stays.
+    (re.compile(r"^[\s,;:.]+"), ""),
+    (re.compile(r",(?=\s*[,.;:!?])"), ""),
+    (re.compile(r"(?<=[.;:!?])\s*[.,](?!\d)"), ""),
+    (re.compile(r"(?:(?<=^\")|(?<=\s\"))\s*,"), ""),
     (re.compile(r"\s+(?=[,.;:!?)])"), ""),
+    (re.compile(r"(?<=^[\"(])\s+|(?<=\s[\"(])\s+"), ""),
     (re.compile(r"\s+"), " "),
 ]
 

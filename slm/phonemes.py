@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import ConfigError, MissingExtra, UnsupportedText
 from .normalize import normalize
-from .text import SymbolTable, require_text
+from .text import SymbolTable, is_speakable, require_text
 
 # espeak writes a few sounds in a way that the speech data does not: one sign for r, none for
 # palatal release, and the nearest English sound for those of foreign names.
@@ -23,7 +23,7 @@ _LOOSE_Z = re.compile(r' z(?=[;:,.!?¡¿—…"«»“” ]|$)')
 
 
 def tidy_phonemes(raw: str) -> str:
-    """espeak's output in the spelling of the speech data: one character a symbol."""
+    """Put espeak's output in the spelling of the speech data: one character a symbol."""
     return _LOOSE_Z.sub("z", raw.strip().translate(_REPLACED))
 
 
@@ -57,12 +57,14 @@ class EspeakPhonemes:
         if self.language.startswith("en"):
             spoken = normalize(spoken)
         phonemes = self.phonemize_raw([spoken])[0]
-        if not any(c.isalpha() for c in phonemes):
-            raise UnsupportedText(f"There is nothing to speak in {text[:40]!r}; give a text with words.")
+        if not is_speakable(phonemes):
+            raise UnsupportedText(
+                f"There is nothing to speak in {text[:40]!r}; give a text with words."
+            )
         return phonemes
 
     def phonemize_raw(self, texts: Sequence[str]) -> list[str]:
-        """Phonemes of many texts as they stand, without normalization; an unspeakable one gives ''."""
+        """Phonemes of many texts as they stand, not normalized; an unspeakable one gives ''."""
         filled = [text if text.strip() else "." for text in texts]  # espeak drops empty lines
         with self._lock:
             raw = self._backend.phonemize(filled)

@@ -1,7 +1,8 @@
 """From text to symbol ids: the table of symbols, the front ends, and long texts cut into sentences.
 
-A symbol is one character of a phoneme string. A sequence of ids begins and ends with a boundary, which
-carries the silence at both ends; so S = `len(phonemes) + 2`, as the durations of the training data count.
+A symbol is one character of a phoneme string. A sequence of ids begins and ends with a boundary,
+which carries the silence at both ends; so S = `len(phonemes) + 2`, as the durations of the training
+data count.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _PUNCTUATION = ' ;:,.!?—…"()'
 _MARKS = "ˈˌː"
 _CONSONANTS = "bdfhjklmnpstvwzðŋɡɹɾʃʒʔθ"
 _VOWELS = "aeiouæɐɑɒɔəɚɛɜɪʊʌᵻ"
-# Consonants that espeak's English voices keep in foreign names; the shipped front ends replace them.
+# Consonants of foreign names; the front ends here replace them, other data may hold them.
 _RARE = "rxçɬ"
 
 
@@ -50,8 +51,8 @@ class SymbolTable:
     """A fixed, ordered list of symbols: three specials, then single characters.
 
     Args:
-        symbols: All symbols in the order of their ids; the first three are `SPECIALS`. None gives the
-            table of the English front ends.
+        symbols: All symbols in the order of their ids, `SPECIALS` first. None gives the table of
+            the English front ends.
 
     Raises:
         ConfigError: If the specials are missing, a symbol repeats or is not one character.
@@ -96,14 +97,14 @@ class SymbolTable:
         Raises:
             UnsupportedText: If a character is not in the table, or none can be spoken.
         """
-        if not any(c.isalpha() for c in text):
+        if not is_speakable(text):
             raise UnsupportedText(
                 f"There is nothing to speak in the phonemes {text!r}; give a text with words."
             )
         if unknown := sorted({c for c in text if c not in self._ids}):
             raise UnsupportedText(
-                f"The phonemes hold {', '.join(map(repr, unknown[:5]))}, which this model does not know; "
-                "use SymbolTable.clean to leave them out."
+                f"The phonemes hold {', '.join(map(repr, unknown[:5]))}, which this model does not "
+                "know; use SymbolTable.clean to leave them out."
             )
         return [BOUNDARY, *(self._ids[c] for c in text), BOUNDARY]
 
@@ -114,7 +115,10 @@ class SymbolTable:
             UnsupportedText: If an id lies outside the table.
         """
         if wrong := [i for i in ids if not 0 <= i < self.size]:
-            raise UnsupportedText(f"Id {wrong[0]} lies outside the table of {self.size} symbols.")
+            raise UnsupportedText(
+                f"Id {wrong[0]} lies outside the table of {self.size} symbols; it is of "
+                "another model."
+            )
         return "".join(self.symbols[i] for i in ids if i >= len(SPECIALS))
 
 
@@ -153,6 +157,11 @@ def default_front_end(language: str = "en-us") -> TextFrontEnd:
     return LetterPhonemes.shipped(language)
 
 
+def is_speakable(phonemes: str) -> bool:
+    """Whether a phoneme string holds a sound; stress and length marks alone are none."""
+    return any(c.isalpha() and c not in _MARKS for c in phonemes)
+
+
 def require_text(text: str) -> str:
     """The text without surrounding blanks.
 
@@ -164,23 +173,26 @@ def require_text(text: str) -> str:
         raise UnsupportedText("The text is empty; give at least one word to speak.")
     if len(stripped) > MAX_TEXT_CHARACTERS:
         raise UnsupportedText(
-            f"The text has {len(stripped)} characters, the limit is {MAX_TEXT_CHARACTERS}; cut it into parts."
+            f"The text has {len(stripped)} characters, the limit is {MAX_TEXT_CHARACTERS}; "
+            "cut it into parts."
         )
     return stripped
 
 
-# A sentence ends at . ! ? or … with the quotes and brackets that close it, before a blank.
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s)|\n\s*\n")
-_CLAUSE_END = re.compile(r"[;:,—–][\"'”’»)\]]*(?=\s)|—|--")
+# A sentence ends at . ! ? or … with the quotes and brackets that close it, before a blank and
+# anything but a small letter ('"Why?" she asked.' is one sentence); an empty line always ends it.
+_CLOSING = r"[\"'”’»)\]]*"
+_SENTENCE_END = re.compile(rf"[.!?…]+{_CLOSING}(?=\s+[^\sa-z])|\n\s*\n")
+_CLAUSE_END = re.compile(rf"[.!?…;:,—–]+{_CLOSING}(?=\s)|—|--")
 
 
 def split_sentences(text: str, max_symbols: int = MAX_SYMBOLS) -> list[str]:
     """Cut a text into parts that are spoken one by one.
 
-    Cuts fall between sentences; a sentence that is still too long is cut between clauses, then between
-    words, and a word without an end anywhere. Sentences of a few letters join a neighbour. Nothing
-    but blanks is lost. Length is counted in characters of the normalized text: an English character
-    is 1.06 symbols on average.
+    Cuts fall between sentences; a sentence that is still too long is cut between clauses, then
+    between words, and a word without an end anywhere. Sentences of a few letters join a neighbour.
+    Nothing but blanks is lost. Length is counted in characters of the normalized text: an
+    English character is 1.06 symbols on average.
 
     Raises:
         UnsupportedText: If the text is empty or too long.
@@ -189,7 +201,7 @@ def split_sentences(text: str, max_symbols: int = MAX_SYMBOLS) -> list[str]:
     if max_symbols < 1:
         raise ConfigError(f"A part of a text needs at least one symbol, not {max_symbols}.")
     pieces: list[str] = []
-    for sentence in _cut(require_text(text), _SENTENCE_END, keep_abbreviations=True):
+    for sentence in _cut(require_text(text), _SENTENCE_END):
         pieces += _shorten(sentence, max_symbols)
     joined = [pieces[0]]
     for piece in pieces[1:]:
@@ -208,10 +220,10 @@ def _spoken_length(text: str) -> int:
     return len(normalize(text))
 
 
-def _cut(text: str, end: re.Pattern[str], keep_abbreviations: bool = False) -> list[str]:
+def _cut(text: str, end: re.Pattern[str]) -> list[str]:
     parts, start = [], 0
     for match in end.finditer(text):
-        if keep_abbreviations and match[0] == "." and ends_with_abbreviation(text[: match.end()]):
+        if match[0] == "." and ends_with_abbreviation(text[: match.end()]):
             continue
         parts.append(text[start : match.end()])
         start = match.end()
@@ -229,9 +241,10 @@ def _shorten(sentence: str, max_symbols: int) -> list[str]:
         return [sentence[i : i + max_symbols] for i in range(0, len(sentence), max_symbols)]
     # Fill each part as far as it goes, so that a long list is not read item by item.
     pieces: list[str] = []
-    for part in (piece for part in parts for piece in _shorten(part, max_symbols)):
-        if pieces and _spoken_length(f"{pieces[-1]} {part}") <= max_symbols:
-            pieces[-1] = f"{pieces[-1]} {part}"
-        else:
-            pieces.append(part)
+    for part in parts:
+        for piece in _shorten(part, max_symbols):
+            if pieces and _spoken_length(f"{pieces[-1]} {piece}") <= max_symbols:
+                pieces[-1] = f"{pieces[-1]} {piece}"
+            else:
+                pieces.append(piece)
     return pieces

@@ -2,20 +2,21 @@
 
     python -m speechlm.train.letters SENTENCES.txt OUT
 
-espeak-ng (extra `phonemes`) reads every word of the sentences; a share of the words and of the sentences
-is held out, and the report says how often the model reads those as espeak does. About eight minutes on
-one core.
+espeak-ng (extra `phonemes`) reads every word of the sentences; a share of the words and of the
+sentences is held out, and the report says how often the model reads those as espeak does. About
+eight minutes on one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import logging
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,13 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..errors import CorpusError, SpeechLMError
-from ..slm.letters import LETTERS, MAX_LETTERS, LetterConfig, LetterModel, LetterPhonemes, letter_ids
+from ..slm.letters import (
+    MAX_LETTERS,
+    LetterConfig,
+    LetterModel,
+    LetterPhonemes,
+    letter_ids,
+)
 from ..slm.normalize import normalize
 from ..slm.phonemes import EspeakPhonemes
 from ..tokenizer.files import write_atomically
@@ -72,7 +79,11 @@ class WordSet:
 
 def words_of(line: str) -> list[str]:
     """Words of a sentence in lower case, of the model's letters, at least two each."""
-    return [w for w in re.findall(r"[a-z']+", line.lower()) if len(w.strip("'")) > 1 and len(w) <= MAX_LETTERS]
+    return [
+        w
+        for w in re.findall(r"[a-z']+", line.lower())
+        if len(w.strip("'")) > 1 and len(w) <= MAX_LETTERS
+    ]
 
 
 def _isolated(front_end: EspeakPhonemes, words: Sequence[str]) -> list[str]:
@@ -81,7 +92,7 @@ def _isolated(front_end: EspeakPhonemes, words: Sequence[str]) -> list[str]:
 
 def _fits(word: str, phonemes: str, slots: int = LetterConfig.slots) -> bool:
     """CTC needs a slot for each phoneme and one between equal neighbours."""
-    repeats = sum(a == b for a, b in zip(phonemes, phonemes[1:], strict=False))
+    repeats = sum(a == b for a, b in itertools.pairwise(phonemes))
     return 0 < len(phonemes) + repeats <= slots * len(word)
 
 
@@ -99,7 +110,27 @@ def make_batch(pairs: Sequence[tuple[str, str]], phonemes: str) -> tuple[Tensor,
     return letters, targets, torch.tensor([len(spoken) for _, spoken in pairs])
 
 
-def train_model(words: WordSet, num_steps: int, seed: int, batch_size: int = 192) -> LetterModel:
+def draw_batches(
+    words: WordSet, num_batches: int, batch_size: int, draw: random.Random
+) -> Iterator[list[tuple[str, str]]]:
+    """Batches of words of like length, for little padding.
+
+    Made-up words are half of what is drawn, until real words alone have the last say.
+    """
+    batches: list[list[tuple[str, str]]] = []
+    for index in range(num_batches):
+        if not batches:
+            count = batch_size * 16
+            made_up = count // 2 if words.spliced and index < 0.75 * num_batches else 0
+            pool = draw.choices(words.train, k=count - made_up)
+            pool += draw.choices(words.spliced, k=made_up) if made_up else []
+            pool.sort(key=lambda pair: len(pair[0]))
+            batches = [pool[i : i + batch_size] for i in range(0, count, batch_size)]
+            draw.shuffle(batches)
+        yield batches.pop()
+
+
+def train_model(words: WordSet, num_steps: int, seed: int, batch_size: int = 128) -> LetterModel:
     """Train with CTC under one cosine of the learning rate; the averaged weights come back."""
     torch.manual_seed(seed)
     draw = random.Random(seed)
@@ -108,11 +139,7 @@ def train_model(words: WordSet, num_steps: int, seed: int, batch_size: int = 192
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.997))
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, num_steps, pct_start=0.08)
-    for step in range(num_steps):
-        # Made-up words are half of a batch, until real words alone have the last say.
-        made_up = batch_size // 2 if words.spliced and step < 0.75 * num_steps else 0
-        pairs = draw.choices(words.train, k=batch_size - made_up)
-        pairs += draw.choices(words.spliced, k=made_up) if made_up else []
+    for step, pairs in enumerate(draw_batches(words, num_steps, batch_size, draw)):
         letters, targets, sizes = make_batch(pairs, phonemes)
         lengths = (letters > 0).sum(1) * model.config.slots
         with torch.autocast("cpu", torch.bfloat16):
@@ -167,7 +194,7 @@ def train_letters(
     listing: Path,
     out: Path,
     *,
-    num_steps: int = 3000,
+    num_steps: int = 1800,
     spliced: int = 60_000,
     min_count: int = 25,
     seed: int = 0,
@@ -187,7 +214,9 @@ def train_letters(
     sentences = [line for line in dict.fromkeys(lines) if words_of(line)]
     espeak = EspeakPhonemes()
     words = WordSet(sentences, espeak, spliced, seed)
-    _LOG.info("%d words, %d made up, %d held out", *map(len, (words.train, words.spliced, words.valid)))
+    _LOG.info(
+        "%d words, %d made up, %d held out", *map(len, (words.train, words.spliced, words.valid))
+    )
     model = train_model(words, num_steps, seed)
 
     # The figures are of what is shipped: weights in half precision.
@@ -220,7 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m speechlm.train.letters")
     parser.add_argument("sentences", type=Path, help="text file, one sentence a line")
     parser.add_argument("out", type=Path, help="folder of the model")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -1,7 +1,8 @@
 """Which phonemes words take inside sentences, counted on espeak's reading of a corpus.
 
-espeak joins some words ("of the" -> "ʌvðə") and changes others by what follows. Sentence and phonemes
-are aligned word by word; a form that a word or phrase takes most of the time enters the lexicon.
+espeak joins some words ("of the" -> "ʌvðə") and changes others by what follows. Sentence and
+phonemes are aligned word by word; a form that a word or phrase takes most of the time enters the
+lexicon.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ def count_forms(
         isolated: Phonemes of a word alone.
 
     Returns:
-        Forms by word or phrase and context (`slm.letters.context_of`), and how often each sequence of
-        two to `MAX_PHRASE` words occurs, joined or not.
+        Forms by word or phrase and context (`slm.letters.context_of`), and how often each sequence
+        of two to `MAX_PHRASE` words occurs, joined or not.
     """
     forms: dict[str, list[Counter[str]]] = defaultdict(lambda: [Counter(), Counter(), Counter()])
     sequences: Counter[str] = Counter()
@@ -98,7 +99,9 @@ def count_forms(
             if not 0 < len(sounds) <= len(words) <= 30:
                 continue
             for size in range(2, MAX_PHRASE + 1):
-                sequences.update(" ".join(words[i : i + size]) for i in range(len(words) - size + 1))
+                sequences.update(
+                    " ".join(words[i : i + size]) for i in range(len(words) - size + 1)
+                )
             pairs = align_words(words, sounds, isolated)
             for index, (group, form) in enumerate(pairs):
                 following = pairs[index + 1][1] if index + 1 < len(pairs) else None
@@ -121,17 +124,19 @@ def build_lexicon(
         min_count: How often a word or a joined phrase must occur.
 
     Returns:
-        For each word whose usual form the model misses, and each phrase that is mostly joined, its form
-        before a vowel, before a consonant and at the end; one form where all three are the same.
+        For each word whose usual form the model misses, and each phrase that is mostly joined, its
+        forms before a vowel, before a consonant and at the end; one form where all are the same.
     """
     forms, sequences = count_forms(sentences, isolated)
     lexicon: dict[str, list[str]] = {}
-    words = [key for key, counts in forms.items() if " " not in key and "-" not in key and len(key) > 1]
+    words = [
+        key for key, counts in forms.items() if " " not in key and "-" not in key and len(key) > 1
+    ]
     frequent = [word for word in words if sum(c.total() for c in forms[word]) >= min_count]
     guessed = dict(zip(frequent, read(frequent), strict=True))
     for key in [*frequent, "a", "i", *(key for key in forms if " " in key)]:
         total = sum(counter.total() for counter in forms[key])
-        if total < min_count or " " in key and total * 2 <= sequences[key]:
+        if total < min_count or (" " in key and total * 2 <= sequences[key]):
             continue
         overall = sum(forms[key], Counter()).most_common(1)[0][0]
         usual = [c.most_common(1)[0][0] if c.total() >= 3 else overall for c in forms[key]]

@@ -1,0 +1,91 @@
+"""SentencePiece with the specials of the symbol table."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechlm.errors import ConfigError, CorruptWeights, UnsupportedText
+from speechlm.slm import text as text_module
+from speechlm.slm.pieces import FILE_NAME, PieceTokenizer
+from speechlm.slm.text import BOUNDARY, NO_TEXT, PAD
+
+# English enough to learn from, and always there.
+LINES = [line.strip() for line in inspect.getsource(text_module).splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pieces")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> PieceTokenizer:
+    return PieceTokenizer.train(LINES, folder / FILE_NAME, vocab_size=700)
+
+
+def test_known_text_comes_back_from_fewer_ids_than_letters(tokenizer: PieceTokenizer) -> None:
+    ids = tokenizer.encode(LINES[0])
+    assert ids[0] == ids[-1] == BOUNDARY
+    assert not {PAD, BOUNDARY, NO_TEXT} & set(ids[1:-1])
+    assert len(ids) < len(LINES[0]) // 2
+    assert tokenizer.decode(ids) == LINES[0]
+
+
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
+def test_bytes_carry_what_training_never_saw(folder: Path, model_type: str) -> None:
+    other = PieceTokenizer.train(LINES, folder / "other.model", 500, model_type)  # type: ignore[arg-type]
+    text = "Żółw 😀 日本, naïve"
+    ids = other.encode(text)
+    assert 3 not in ids  # the unknown id
+    assert max(ids) < other.size == 500
+    assert other.decode(ids) == text
+
+
+@given(
+    st.text(
+        st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), min_size=1, max_size=30
+    )
+)
+def test_any_text_of_visible_characters_comes_back(tokenizer: PieceTokenizer, text: str) -> None:
+    if "▁" in text or not text.strip():  # sentencepiece's own sign for a blank
+        return
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_training_repeats_and_a_saved_model_gives_the_same_ids(
+    tokenizer: PieceTokenizer, tmp_path: Path
+) -> None:
+    tokenizer.save(tmp_path)
+    again = PieceTokenizer.train(LINES, tmp_path / "again.model", vocab_size=700)
+    for loaded in (PieceTokenizer.load(tmp_path), PieceTokenizer.load(tmp_path / FILE_NAME), again):
+        assert [loaded.encode(line) for line in LINES] == [tokenizer.encode(line) for line in LINES]
+
+
+def test_a_size_that_the_text_cannot_fill_is_refused(tmp_path: Path) -> None:
+    for size in (50, 100_000):
+        with pytest.raises(ConfigError, match=str(size)):
+            PieceTokenizer.train(LINES, tmp_path / "x.model", size)
+    with pytest.raises(UnsupportedText):
+        PieceTokenizer.train([" "], tmp_path / "x.model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_broken_or_foreign_models_are_refused(tokenizer: PieceTokenizer, tmp_path: Path) -> None:
+    with pytest.raises(CorruptWeights, match="missing"):
+        PieceTokenizer.load(tmp_path)
+    for content in (b"", b"junk" * 20):
+        (tmp_path / FILE_NAME).write_bytes(content)
+        with pytest.raises(CorruptWeights, match=FILE_NAME):
+            PieceTokenizer.load(tmp_path)
+
+
+def test_empty_text_and_foreign_ids_are_refused(tokenizer: PieceTokenizer) -> None:
+    with pytest.raises(UnsupportedText):
+        tokenizer.encode("  ")
+    with pytest.raises(UnsupportedText):
+        tokenizer.decode([tokenizer.size])
