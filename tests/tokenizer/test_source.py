@@ -1,0 +1,76 @@
+"""Harmonic source, noise and overlap-add against their definitions."""
+
+import math
+
+import torch
+from speechlm.tokenizer.fourier import overlap_add
+from speechlm.tokenizer.source import BANDWIDTH, noise_samples, noise_spectrum, pulse_phase, pulse_spectrum
+from speechlm.tokenizer.spectral import frames_of, hann_window, log_mels, mel_filters, pitch_evidence
+
+
+def test_overlap_add_inverts_the_transform() -> None:
+    hop, size = 80, 512
+    signal = torch.randn(1, 8000)
+    reach = (size - hop) // 2
+    padded = torch.nn.functional.pad(signal, (reach, reach))
+    spectra = torch.fft.rfft(frames_of(padded, size, hop) * hann_window(size, signal.device))
+    back = overlap_add(spectra, hop, size)
+    assert torch.allclose(back[:, size:-size], signal[:, size:-size], atol=1e-5)
+
+
+def test_pulse_train_is_the_sum_of_cosines() -> None:
+    pitch = torch.tensor([[100.0, 173.0, 333.0]])
+    phase = torch.tensor([[0.0, 0.3, 0.9]], dtype=torch.float64)
+    got = torch.fft.irfft(pulse_spectrum(pitch, phase, 512, 16_000), 512)
+    time = torch.arange(-256, 256) / 16_000
+    for index in range(3):
+        harmonics = BANDWIDTH * 16_000 / float(pitch[0, index])
+        whole = math.floor(harmonics)
+        x = 2 * math.pi * (float(phase[0, index]) + pitch[0, index].double() * time)
+        series = sum(torch.cos(k * x) for k in range(1, whole + 1))
+        series = (series + (harmonics - whole) * torch.cos((whole + 1) * x)) * math.sqrt(2 / harmonics)
+        assert torch.allclose(got[0, index], (series * torch.hann_window(512)).float(), atol=2e-3)
+
+
+def test_phase_advances_by_the_pitch_and_continues_over_pieces() -> None:
+    pitch = 100 + 50 * torch.rand(1, 40)
+    whole = pulse_phase(pitch, 80, 16_000)
+    steps = (whole[:, 1:] - whole[:, :-1]).remainder(1)
+    expected = (pitch[:, 1:] + pitch[:, :-1]).double() / 2 * 80 / 16_000
+    assert torch.allclose(steps, expected.remainder(1), atol=1e-9)
+
+
+def test_noise_is_white_and_a_function_of_its_place() -> None:
+    device = torch.device("cpu")
+    noise = noise_samples(0, 100_000, 3, device)
+    assert abs(float(noise.mean())) < 0.02
+    assert abs(float(noise.square().mean()) - 1) < 0.02
+    lagged = [float((noise[lag:] * noise[:-lag]).mean()) for lag in (1, 2, 80)]
+    assert max(map(abs, lagged)) < 0.02
+    assert torch.equal(noise[500:600], noise_samples(500, 100, 3, device))
+    assert not torch.equal(noise[:100], noise_samples(0, 100, 4, device))
+    part = noise_spectrum(7, 3, 80, 512, 3, device)
+    assert torch.equal(part, noise_spectrum(0, 20, 80, 512, 3, device)[:, 7:10])
+
+
+def test_mel_filters_cover_every_band_once() -> None:
+    filters = mel_filters(16_000, 128, 40, torch.device("cpu"))
+    assert torch.allclose(filters.sum(0), torch.ones(40))
+
+
+def test_full_scale_sine_peaks_near_zero_nepers() -> None:
+    time = torch.arange(512) / 16_000
+    level = log_mels(torch.sin(2 * math.pi * 1000 * time), 16_000, 80).max()
+    assert -1.5 < float(level) < 0.2
+
+
+def test_pitch_evidence_peaks_at_the_period_and_fades_in_silence() -> None:
+    time = torch.arange(512) / 16_000
+    for pitch in (90.0, 150.0, 300.0):
+        frame = sum(torch.cos(2 * math.pi * pitch * k * time) for k in range(1, 8))
+        evidence = pitch_evidence(frame, 16_000, 60.0, 500.0, 128)
+        best = 500.0 * (60.0 / 500.0) ** (int(evidence.argmax()) / 127)
+        ratio = best / pitch
+        assert min(abs(ratio - 1), abs(ratio - 0.5)) < 0.04
+        assert evidence.max() > 0.8
+    assert pitch_evidence(torch.full((512,), 1e-6), 16_000, 60.0, 500.0, 128).abs().max() < 1e-3
