@@ -46,20 +46,22 @@ def align(
         )
     prompt = Voice.without_text(voice.codes, voice.identity)
     decoder = FrameDecoder(model, [symbols], [prompt], num_frames)
+    decoder.repeat(beam)
     codes = voice.codes[: model.config.ar_books].to(model.device)
     frames = model.previous_codes(codes[None])[0, 1:]
-    symbol = torch.zeros(1, dtype=torch.int64, device=model.device)
-    age, score = torch.zeros_like(symbol), torch.zeros(1, device=model.device)
+    # One row a path, all of it on the model's device; at first only the first row is a path.
+    row = torch.arange(beam, device=model.device)
+    symbol, age = torch.zeros(2, beam, dtype=torch.int64, device=model.device)
+    score = torch.where(row == 0, 0.0, -torch.inf)
     previous = decoder.start
     history: list[tuple[Tensor, Tensor]] = []
     for t in range(num_frames):
-        state = decoder.step(previous, symbol, age)
-        known = codes[:, t].expand(len(symbol), -1)
+        state = decoder.step(previous, symbol.clamp(max=last), age.clamp(max=longest))
+        known = codes[:, t].expand(beam, -1)
         for book, logits in enumerate(model.book_logits(state, known)):
             score = score - F.cross_entropy(logits, known[:, book], reduction="none")
         leaves = model.advance(state)[:, 0]
         # Every path may stay (first half) or move on (second half).
-        parent = torch.arange(len(symbol), device=model.device).repeat(2)
         scores = torch.cat((score + F.logsigmoid(-leaves), score + F.logsigmoid(leaves)))
         symbols_next = torch.cat((symbol, symbol + 1))
         ages = torch.cat((age + 1, torch.zeros_like(age)))
@@ -68,29 +70,43 @@ def align(
         fits = (ages < longest) & (symbols_left <= frames_left)
         fits &= longest * symbols_left - ages >= frames_left
         scores = scores.masked_fill(~fits, -torch.inf)
-        kept = _best_per_symbol(scores, symbols_next, beam)
-        history.append((symbol, parent[kept]))
-        decoder.select(parent[kept])
-        symbol, age, score = symbols_next[kept], ages[kept], scores[kept]
-        previous = frames[t].expand(len(kept), -1)
-    return _trace(history)
+        chosen = _best_per_symbol(scores, symbols_next, beam).to(model.device)
+        kept = torch.where(chosen < 0, row, chosen)
+        parent = kept % beam
+        history.append((symbol, parent))
+        decoder.cache.reorder(parent, start=num_frames)
+        symbol, age = symbols_next[kept], ages[kept]
+        score = scores[kept].masked_fill(chosen < 0, -torch.inf)
+        previous = frames[t].expand(beam, -1)
+    return _trace(history, int(score.argmax()))
 
 
 def _best_per_symbol(scores: Tensor, symbols: Tensor, beam: int) -> Tensor:
-    """Indices of the best path of each symbol, at most `beam` of them, best first."""
-    kept: list[int] = []
+    """Which of the 2 x `beam` continuations each row takes over: the best of each symbol.
+
+    A continuation stays in its parent's row where it can, so that little of the cache moves. A row
+    that is left over gets -1.
+    """
+    rows, waiting = [-1] * beam, []
     seen: set[int] = set()
     for index in scores.argsort(descending=True, stable=True).tolist():
         symbol = int(symbols[index])
-        if symbol not in seen and scores[index] > -torch.inf:
-            seen.add(symbol)
-            kept.append(index)
-    return torch.tensor(kept[:beam], device=scores.device)
+        if symbol in seen or len(seen) == beam or scores[index] == -torch.inf:
+            continue
+        seen.add(symbol)
+        if rows[index % beam] < 0:
+            rows[index % beam] = index
+        else:
+            waiting.append(index)
+    for row in range(beam):
+        if rows[row] < 0:
+            rows[row] = waiting.pop() if waiting else -1
+    return torch.tensor(rows)
 
 
-def _trace(history: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Walk back from the one path that left the last symbol: (symbol, parents) of every frame."""
-    path, index = [], 0
+def _trace(history: list[tuple[Tensor, Tensor]], index: int) -> Tensor:
+    """Walk back from row `index` after the last frame: (symbol, parents) of every frame."""
+    path = []
     for symbol, parents in reversed(history):
         index = int(parents[index])
         path.append(int(symbol[index]))

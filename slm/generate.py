@@ -139,12 +139,12 @@ class FrameDecoder:
         self.position = self.position + 1
         return state[:, 0]
 
-    def select(self, items: Tensor) -> None:
-        """Go on with item `items[i]` as item i; several may continue the same one."""
-        self.cache = self.cache.select(items)
-        self.context, self.position = self.context[items], self.position[items]
-        if self.is_visible is not None:
-            self.is_visible = self.is_visible[items]
+    def repeat(self, count: int) -> None:
+        """Go on with `count` copies of the only item."""
+        self.cache = self.cache.repeat(count)
+        self.context = self.context.expand(count, -1, -1)
+        self.start = self.start.expand(count, -1)
+        self.position = self.position.expand(count, -1)
 
 
 def _pad_left(x: Tensor, length: int) -> Tensor:

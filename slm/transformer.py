@@ -85,21 +85,25 @@ class KeyValueCache:
         self.values[layer, :, :, self.length : end] = values
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
-    def select(self, items: Tensor) -> KeyValueCache:
-        """A cache whose item i continues item `items[i]` of this one; the past is copied."""
-        chosen = KeyValueCache(
-            self.keys.shape[0],
-            len(items),
-            self.keys.shape[2],
-            self.keys.shape[4],
-            self.capacity,
-            self.keys.device,
-            self.keys.dtype,
-        )
-        chosen.length = self.length
-        chosen.keys[:, :, :, : self.length] = self.keys[:, items, :, : self.length]
-        chosen.values[:, :, :, : self.length] = self.values[:, items, :, : self.length]
-        return chosen
+    def repeat(self, count: int) -> KeyValueCache:
+        """A cache for `count` continuations of the only item of this one."""
+        layers, _, heads, capacity, size = self.keys.shape
+        device, dtype = self.keys.device, self.keys.dtype
+        wider = KeyValueCache(layers, count, heads, size, capacity, device, dtype)
+        wider.length = self.length
+        wider.keys[:, :, :, : self.length] = self.keys[:, :, :, : self.length]
+        wider.values[:, :, :, : self.length] = self.values[:, :, :, : self.length]
+        return wider
+
+    def reorder(self, items: Tensor, start: int = 0) -> None:
+        """Let item i continue item `items[i]`; before position `start` all items are the same."""
+        changed = torch.nonzero(items != torch.arange(len(items), device=items.device)).squeeze(1)
+        if not len(changed):
+            return
+        for memory in (self.keys, self.values):
+            for layer in memory:
+                past = layer[:, :, start : self.length]
+                past[changed] = past[items[changed]]
 
 
 def rotation(positions: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
