@@ -19,7 +19,7 @@ from ..tokenizer.files import write_atomically
 
 SPLITS = ("train", "valid", "test")
 MAX_LINE_BYTES = 1 << 20
-_REQUIRED = {
+_REQUIRED: dict[str, type | tuple[type, ...]] = {
     "id": str,
     "audio": str,
     "seconds": (int, float),
@@ -27,7 +27,7 @@ _REQUIRED = {
     "speaker": str,
     "split": str,
 }
-_OPTIONAL = {"phonemes": str, "durations_s": list}
+_OPTIONAL: dict[str, type | tuple[type, ...]] = {"phonemes": str, "durations_s": list}
 
 
 @dataclass(frozen=True)
