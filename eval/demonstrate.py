@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingExtra
+from ..errors import CorruptWeights, MissingExtra
 from ..slm.speak import Speaker, shipped_voices
 from ..tokenizer.audio import read_audio, write_audio
 from .plots import save_spectrograms
@@ -31,7 +31,10 @@ def demonstrate(out: Path, sentence: str = SENTENCE, seed: int = 0) -> dict[str,
         SpeechLMError: If the models are missing or cannot speak the sentence.
     """
     speaker = Speaker.from_pretrained()
-    voice, prompt = next(iter(sorted(shipped_voices().items())))
+    voices = shipped_voices()
+    if not voices:
+        raise CorruptWeights("No voices ship with this installation; install speechlm again.")
+    voice, prompt = next(iter(voices.items()))
     speech = speaker.say(sentence, prompt, seed=seed)
     rate = speech.sampling_rate
     out.mkdir(parents=True, exist_ok=True)

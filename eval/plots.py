@@ -58,12 +58,12 @@ def save_spectrograms(
         upper.plot(moments, wave.detach().cpu().numpy(), linewidth=0.3, color="#1f4e79")
         upper.set(title=title, ylim=(-1, 1), xlim=(0, seconds))
         image = lower.imshow(
-            spectra[title].numpy(),
+            (spectra[title] - top).numpy(),
             origin="lower",
             aspect="auto",
             extent=(0, duration, 0, _MEL_BANDS if scale == "mel" else rate / 2000),
-            vmin=top + FLOOR_DB,
-            vmax=top,
+            vmin=FLOOR_DB,
+            vmax=0,
             cmap="magma",
             interpolation="nearest",
         )
@@ -114,6 +114,8 @@ def save_curves(path: Path, metrics: Path | Mapping[str, Sequence[tuple[int, flo
 def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     """Read curves from JSON lines; a last line that was cut off by a kill is passed over.
 
+    Where a row names its "split", the curve of "loss" is called "train/loss" or "valid/loss".
+
     Raises:
         CorpusError: If the file is missing or another line is not a JSON object with a step.
     """
@@ -131,9 +133,11 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
             raise CorpusError(
                 f"{path}, line {number}: this is not a row of metrics with a step."
             ) from error
+        prefix = f"{row['split']}/" if isinstance(row.get("split"), str) else ""
         for name, value in row.items():
             if name != "step" and type(value) in (int, float) and math.isfinite(value):
-                curves.setdefault(name, {})[step] = float(value)  # a resumed run repeats steps
+                # a run that was resumed repeats steps: the later row is the one that counts
+                curves.setdefault(prefix + name, {})[step] = float(value)
     return {name: sorted(points.items()) for name, points in curves.items()}
 
 

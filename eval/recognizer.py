@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from importlib.util import find_spec
@@ -76,6 +77,8 @@ class Recognizer:
     def transcribe(self, waveform: Tensor, sampling_rate: int) -> str:
         """Return what Whisper hears in float `[L]`, empty if it hears no speech."""
         samples = resample(waveform.detach().cpu().float(), sampling_rate, WHISPER_RATE_HZ)
+        # Whisper can repeat itself without end on what is no speech; nobody says 12 tokens a second
+        seconds = min(30.0, len(samples) / WHISPER_RATE_HZ)
         segments, _ = self._model.transcribe(
             samples.numpy(),
             language="en",
@@ -84,6 +87,7 @@ class Recognizer:
             temperature=0.0,
             condition_on_previous_text=False,
             without_timestamps=True,
+            max_new_tokens=16 + math.ceil(12 * seconds),
             vad_filter=False,
         )
         return " ".join(segment.text.strip() for segment in segments)

@@ -61,7 +61,7 @@ def evaluate_tts(
     sentences = read_listing(listing)[:limit]
     scorers = Scorers.installed() if scorers is None else scorers
     report = Report(out, "Text to speech", notes=list(scorers.notes))
-    rate = speaker.codec.config.sampling_rate
+    rate = speaker.codec.identity.sampling_rate
     model, truth, copy = _System("model"), _System("ground truth"), _System("codec copy")
     prompts: list[Tensor | None] = []
     compute_seconds = 0.0

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from speechlm.errors import ConfigError, CorpusError
 from speechlm.eval.codec import evaluate_codec, find_recordings
 from speechlm.eval.scorers import Scorers
 from speechlm.tokenizer.audio import write_audio
 from speechlm.tokenizer.codes import CodecIdentity, Codes
-from torch import Tensor
 
 RATE = 16_000
 

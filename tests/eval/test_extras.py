@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from speechlm.errors import MissingExtra
 from speechlm.eval import recognizer, similarity
 from speechlm.eval.metrics import pesq_wideband, stoi

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from speechlm.data_prep.manifest import Utterance, write_manifest
 from speechlm.errors import CorpusError
 from speechlm.eval.listing import make_cloning_list, read_listing

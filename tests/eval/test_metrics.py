@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
+
 from speechlm.errors import ModelMismatch, UnsupportedAudio
 from speechlm.eval.metrics import CodebookUsage, mean, mel_distance, pesq_wideband, stoi
 from speechlm.tokenizer.codes import CodecIdentity, Codes
-from torch import Tensor
 
 RATE = 16_000
 IDENTITY = CodecIdentity("test", "0" * 16, RATE, 320, 16, 3, 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from speechlm.errors import ConfigError, MissingExtra
 from speechlm.eval.report import Report, markdown_table
 

@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+
 from speechlm.errors import MissingExtra
 from speechlm.eval.similarity import SpeakerEncoder, similarity
-from torch import Tensor
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from speechlm.errors import UnsupportedText
 from speechlm.eval.listing import Sentence
 from speechlm.eval.scorers import Scorers
 from speechlm.eval.tts import evaluate_tts, other_prompt
 from speechlm.tokenizer.audio import read_audio, write_audio
-from torch import Tensor
 
 RATE = 16_000
 WORDS = {200: "one two", 300: "three four", 400: "five six"}
@@ -51,8 +52,7 @@ class Ear:
 class Copy:
     """A codec that loses nothing."""
 
-    config = SimpleNamespace(sampling_rate=RATE)
-    identity = SimpleNamespace(codec_id="copy", revision="0")
+    identity = SimpleNamespace(codec_id="copy", revision="0", sampling_rate=RATE)
 
     def tokenize(self, waveforms: list[Tensor]) -> list[Tensor]:
         return waveforms
