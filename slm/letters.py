@@ -176,7 +176,7 @@ class LetterPhonemes:
                 f"The built-in letter-to-phoneme model speaks en-us, not {language}; "
                 "install espeak-ng with pip install speechlm[phonemes]."
             )
-        folder = importlib.resources.files(__package__ or "slm") / "weights" / "letters"
+        folder = importlib.resources.files(str(__package__)) / "weights" / "letters"
         return cls.from_folder(folder, note=_NOTE)
 
     @classmethod

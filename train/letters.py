@@ -17,6 +17,7 @@ import logging
 import random
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from .lexicon import build_lexicon, distance
 _LOG = logging.getLogger(__name__)
 VALID_SHARE = 0.05
 MIN_WORDS = 200
+_SHAPE = LetterConfig(phonemes="")  # the phonemes come from the words
 
 
 class WordSet:
@@ -130,13 +132,17 @@ def draw_batches(
         yield batches.pop()
 
 
-def train_model(words: WordSet, num_steps: int, seed: int, batch_size: int = 128) -> LetterModel:
-    """Train with CTC under one cosine of the learning rate; the averaged weights come back."""
+def train_model(
+    words: WordSet, num_steps: int, seed: int, batch_size: int, shape: LetterConfig
+) -> LetterModel:
+    """Train with CTC under one cycle of the learning rate; averaged weights come back."""
     torch.manual_seed(seed)
     draw = random.Random(seed)
     phonemes = "".join(sorted({c for _, spoken in words.train + words.spliced for c in spoken}))
-    model = LetterModel(LetterConfig(phonemes))
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.997))
+    model = LetterModel(replace(shape, phonemes=phonemes))
+    # The average looks back over the last fifth of the run, 333 of 1800 steps.
+    decay = max(0.0, 1 - 5.4 / num_steps)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, num_steps, pct_start=0.08)
     for step, pairs in enumerate(draw_batches(words, num_steps, batch_size, draw)):
@@ -197,6 +203,8 @@ def train_letters(
     num_steps: int = 1800,
     spliced: int = 60_000,
     min_count: int = 25,
+    batch_size: int = 128,
+    shape: LetterConfig = _SHAPE,
     seed: int = 0,
 ) -> dict[str, float]:
     """Train on a file of sentences and write `model.safetensors`, `config.json` and `lexicon.json`.
@@ -217,7 +225,7 @@ def train_letters(
     _LOG.info(
         "%d words, %d made up, %d held out", *map(len, (words.train, words.spliced, words.valid))
     )
-    model = train_model(words, num_steps, seed)
+    model = train_model(words, num_steps, seed, batch_size, shape)
 
     # The figures are of what is shipped: weights in half precision.
     tensors = {name: t.half().contiguous() for name, t in model.state_dict().items()}

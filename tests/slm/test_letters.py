@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -35,9 +37,14 @@ SENTENCES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def front_end() -> LetterPhonemes:
+@functools.cache
+def shipped() -> LetterPhonemes:
     return LetterPhonemes.shipped()
+
+
+@pytest.fixture
+def front_end() -> LetterPhonemes:
+    return shipped()
 
 
 def error_rate(read: list[str], true: list[str]) -> float:
@@ -77,17 +84,12 @@ def test_accents_hyphens_and_endless_words_are_read(front_end: LetterPhonemes) -
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_encodable_or_refused(text: str) -> None:
-    front_end = LetterPhonemes.shipped() if not _CACHE else _CACHE[0]
-    _CACHE[:] = [front_end]
     try:
-        phonemes = front_end.phonemize(text)
+        phonemes = shipped().phonemize(text)
     except UnsupportedText:
         return
     if is_speakable(phonemes):
         assert TABLE.decode(TABLE.encode(phonemes)) == phonemes
-
-
-_CACHE: list[LetterPhonemes] = []
 
 
 @pytest.mark.parametrize("text", ["", " ", "?!", "日本語", "'"])
@@ -144,27 +146,20 @@ def test_words_are_aligned_with_what_speaks_them() -> None:
 def test_training_learns_repeats_itself_and_is_loadable(tmp_path: Path) -> None:
     pytest.importorskip("phonemizer")
     listing = tmp_path / "sentences.txt"
-    onsets, rimes = (
-        "b bl d f fl g gr k l m n p pl r s st t tr".split(),
-        "at en id op ug am est ing".split(),
-    )
-    names = [onset + rime for onset in onsets for rime in rimes]
-    listing.write_text(
-        "\n".join(f"The {a} of the {b} is in the {c}." for a, b, c in zip(names, names[7:], names[3:]))
-        + "\n" + "\n".join(f"{name}er {name}s" for name in names),
-        "utf-8",
-    )  # fmt: skip
-    runs = [
-        train_letters(listing, tmp_path / f"run{i}", num_steps=40, spliced=50, min_count=20, seed=1)
-        for i in range(2)
-    ]
+    onsets = "b bl d f fl g gr k l m n p pl r s st t tr".split()
+    names = [onset + rime for onset in onsets for rime in "at en id op ug am est ing".split()]
+    lines = [f"The {a} of the {b}." for a, b in itertools.pairwise(names)]
+    listing.write_text("\n".join([*lines, *(f"{name}er {name}s" for name in names)]), "utf-8")
+    options = {"num_steps": 250, "spliced": 50, "min_count": 20, "batch_size": 32}
+    shape = LetterConfig("", hidden_size=32, num_layers=1, ffn_size=64)
+    runs = [train_letters(listing, tmp_path / f"run{i}", shape=shape, **options) for i in range(2)]
     first, second = (tmp_path / f"run{i}" / "model.safetensors" for i in range(2))
     assert first.read_bytes() == second.read_bytes()
     assert runs[0] == runs[1]
     reader = LetterPhonemes.from_folder(tmp_path / "run0")
     assert reader.lexicon["of the"]
     assert "ʌvðə" in reader.phonemize("bat of the men")
-    assert runs[0]["word_phoneme_error_rate"] < 0.9
+    assert runs[0]["word_phoneme_error_rate"] < 0.6
 
 
 def test_training_refuses_a_missing_or_tiny_corpus(tmp_path: Path) -> None:
