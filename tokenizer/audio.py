@@ -46,7 +46,9 @@ def inspect_audio(path: str | os.PathLike[str], max_seconds: float = MAX_SECONDS
     """
     name = Path(path)
     if not name.is_file():
-        raise UnsupportedAudio(f"{name} does not exist or is not a file; give the path of a recording.")
+        raise UnsupportedAudio(
+            f"{name} does not exist or is not a file; give the path of a recording."
+        )
     if name.stat().st_size == 0:
         raise UnsupportedAudio(f"{name} is an empty file; give a recording.")
     try:
@@ -59,15 +61,23 @@ def inspect_audio(path: str | os.PathLike[str], max_seconds: float = MAX_SECONDS
     if info.num_samples < 1:
         raise UnsupportedAudio(f"{name} holds no samples; give a recording that is not empty.")
     if not RATES_HZ[0] <= info.sampling_rate <= RATES_HZ[1]:
-        raise UnsupportedAudio(f"{name} has a rate of {info.sampling_rate} Hz; {RATES_HZ[0]} to {RATES_HZ[1]} Hz are supported.")
+        raise UnsupportedAudio(
+            f"{name} has a rate of {info.sampling_rate} Hz; {RATES_HZ[0]} to {RATES_HZ[1]} Hz are supported."
+        )
     if info.num_channels > MAX_CHANNELS:
-        raise UnsupportedAudio(f"{name} has {info.num_channels} channels; at most {MAX_CHANNELS} are supported.")
+        raise UnsupportedAudio(
+            f"{name} has {info.num_channels} channels; at most {MAX_CHANNELS} are supported."
+        )
     if info.seconds > max_seconds:
-        raise UnsupportedAudio(f"{name} lasts {info.seconds:.0f} s, the limit here is {max_seconds:.0f} s; cut it into parts.")
+        raise UnsupportedAudio(
+            f"{name} lasts {info.seconds:.0f} s, the limit here is {max_seconds:.0f} s; cut it into parts."
+        )
     return info
 
 
-def read_audio(path: str | os.PathLike[str], sampling_rate: int, max_seconds: float = MAX_SECONDS) -> Tensor:
+def read_audio(
+    path: str | os.PathLike[str], sampling_rate: int, max_seconds: float = MAX_SECONDS
+) -> Tensor:
     """Read a recording as mono at `sampling_rate`.
 
     Returns:
@@ -84,13 +94,19 @@ def read_audio(path: str | os.PathLike[str], sampling_rate: int, max_seconds: fl
         # The cap is on decoded samples: a compressed file's size says nothing about its length.
         samples, rate = soundfile.read(str(name), frames=limit, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise UnsupportedAudio(f"{name} breaks off or is damaged ({error}); restore or re-encode it.") from error
+        raise UnsupportedAudio(
+            f"{name} breaks off or is damaged ({error}); restore or re-encode it."
+        ) from error
     if len(samples) >= limit:
-        raise UnsupportedAudio(f"{name} decodes to more than {max_seconds:.0f} s; cut it into parts.")
+        raise UnsupportedAudio(
+            f"{name} decodes to more than {max_seconds:.0f} s; cut it into parts."
+        )
     if len(samples) == 0:
         raise UnsupportedAudio(f"{name} holds no samples; give a recording that is not empty.")
     if not np.isfinite(samples).all():
-        raise UnsupportedAudio(f"{name} contains samples that are NaN or infinite; export it again.")
+        raise UnsupportedAudio(
+            f"{name} contains samples that are NaN or infinite; export it again."
+        )
     mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
     return resample(torch.from_numpy(np.ascontiguousarray(mono)), rate, sampling_rate)
 
@@ -112,14 +128,20 @@ def encode_audio(waveform: Tensor, sampling_rate: int, suffix: str) -> bytes:
         UnsupportedAudio: If the suffix is not one that soundfile writes for us.
     """
     if suffix.lower() not in _FORMATS:
-        raise UnsupportedAudio(f"Cannot write {suffix or 'a file without suffix'}; use one of {', '.join(_FORMATS)}.")
+        raise UnsupportedAudio(
+            f"Cannot write {suffix or 'a file without suffix'}; use one of {', '.join(_FORMATS)}."
+        )
     buffer = io.BytesIO()
     samples = waveform.detach().cpu().float().clamp(-1, 1).numpy()
     # libsndfile's Opus takes five rates only; 48 kHz holds any of ours
     if suffix.lower() == ".opus" and sampling_rate not in (8000, 12000, 16000, 24000, 48000):
         samples, sampling_rate = soxr.resample(samples, sampling_rate, 48000), 48000
     soundfile.write(
-        buffer, samples, sampling_rate, format=_FORMATS[suffix.lower()], subtype=_SUBTYPES.get(suffix.lower())
+        buffer,
+        samples,
+        sampling_rate,
+        format=_FORMATS[suffix.lower()],
+        subtype=_SUBTYPES.get(suffix.lower()),
     )
     return buffer.getvalue()
 

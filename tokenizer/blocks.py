@@ -41,7 +41,9 @@ class FrameConv(nn.Module):
     ) -> None:
         super().__init__()
         self.padding = context(kernel_size, is_causal, lookahead)
-        self.conv = nn.Conv1d(width_in, width_out, kernel_size, groups=width_in if is_depthwise else 1)
+        self.conv = nn.Conv1d(
+            width_in, width_out, kernel_size, groups=width_in if is_depthwise else 1
+        )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """`[B, T, width_in]` -> `[B, T, width_out]`."""
@@ -60,7 +62,9 @@ class ConvNeXtBlock(nn.Module):
         self, width: int, expansion: int, kernel_size: int, *, is_causal: bool, initial_scale: float
     ) -> None:
         super().__init__()
-        self.depthwise = FrameConv(width, width, kernel_size, is_causal=is_causal, is_depthwise=True)
+        self.depthwise = FrameConv(
+            width, width, kernel_size, is_causal=is_causal, is_depthwise=True
+        )
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.widen = nn.Linear(width, expansion * width)
         self.narrow = nn.Linear(expansion * width, width)
@@ -75,11 +79,15 @@ class ConvNeXtBlock(nn.Module):
 class ConvNeXtStack(nn.Module):
     """Input LayerNorm, several `ConvNeXtBlock`s, output LayerNorm."""
 
-    def __init__(self, width: int, num_layers: int, expansion: int, kernel_size: int, *, is_causal: bool) -> None:
+    def __init__(
+        self, width: int, num_layers: int, expansion: int, kernel_size: int, *, is_causal: bool
+    ) -> None:
         super().__init__()
         self.norm_in = nn.LayerNorm(width, eps=1e-6)
         self.blocks = nn.ModuleList(
-            ConvNeXtBlock(width, expansion, kernel_size, is_causal=is_causal, initial_scale=1 / num_layers)
+            ConvNeXtBlock(
+                width, expansion, kernel_size, is_causal=is_causal, initial_scale=1 / num_layers
+            )
             for _ in range(num_layers)
         )
         self.norm_out = nn.LayerNorm(width, eps=1e-6)

@@ -19,9 +19,9 @@ from .codes import CodecIdentity, Codes
 from .config import CodecConfig
 from .encoder import SpectralEncoder
 from .fourier import FourierDecoder, Synthesis
+from .model_folder import fingerprint, load_model
 from .quantizer import MaskedChannelQuantizer, Quantized
 from .seanet import SEANetEncoder
-from .weights import fingerprint, load_model
 
 # The averages that training needs are no part of what codes mean.
 _TRAINING_STATE = ("quantizer.counts", "quantizer.sums", "quantizer.is_initialised")
@@ -74,7 +74,9 @@ class CodecModel(PreTrainedModel):
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__(config)
-        self.encoder: nn.Module = (SEANetEncoder if config.encoder == "seanet" else SpectralEncoder)(config)
+        self.encoder: nn.Module = (
+            SEANetEncoder if config.encoder == "seanet" else SpectralEncoder
+        )(config)
         self.quantizer = MaskedChannelQuantizer(
             config.latent_size, config.num_codebooks, config.codebook_size, config.num_masked_books
         )
@@ -90,7 +92,11 @@ class CodecModel(PreTrainedModel):
         """Id and weights' hash, as codes carry them. The hash is computed once, in evaluation mode."""
         revision = self._revision
         if revision is None or self.training:
-            state = {name: value for name, value in self.state_dict().items() if name not in _TRAINING_STATE}
+            state = {
+                name: value
+                for name, value in self.state_dict().items()
+                if name not in _TRAINING_STATE
+            }
             revision = fingerprint(state)
             self._revision = None if self.training else revision
         config = self.config
@@ -174,7 +180,11 @@ class CodecModel(PreTrainedModel):
             ConfigError: If k is out of range.
         """
         self._num_books(audio_codes.shape[1])
-        mask = torch.ones_like(audio_codes[:, 0], dtype=torch.bool) if padding_mask is None else padding_mask.bool()
+        mask = (
+            torch.ones_like(audio_codes[:, 0], dtype=torch.bool)
+            if padding_mask is None
+            else padding_mask.bool()
+        )
         mask = mask[..., None]
         synthesis: Synthesis = self.decoder(
             self.quantizer.decode(audio_codes) * mask, mask, noise_seed=noise_seed
@@ -202,7 +212,9 @@ class CodecModel(PreTrainedModel):
         waveform, mask = self._prepare(input_values, padding_mask)
         books = self.config.num_codebooks if num_books is None else num_books
         quantized: Quantized = self.quantizer(self.encoder(waveform, mask), mask, books)
-        synthesis: Synthesis = self.decoder(quantized.latent * mask, mask, pitch_hz, voicing, noise_seed)
+        synthesis: Synthesis = self.decoder(
+            quantized.latent * mask, mask, pitch_hz, voicing, noise_seed
+        )
         return CodecOutput(
             audio_codes=quantized.codes,
             audio_values=synthesis.waveform[:, : input_values.shape[-1]],
@@ -226,11 +238,17 @@ class CodecModel(PreTrainedModel):
             raise UnsupportedAudio("There is no waveform to tokenize; give at least one.")
         for waveform in waveforms:
             if waveform.dim() != 1 or not len(waveform):
-                raise UnsupportedAudio("A waveform to tokenize must be one-dimensional and hold at least one sample.")
+                raise UnsupportedAudio(
+                    "A waveform to tokenize must be one-dimensional and hold at least one sample."
+                )
             if not bool(torch.isfinite(waveform).all()):
-                raise UnsupportedAudio("A waveform to tokenize contains samples that are NaN or infinite.")
+                raise UnsupportedAudio(
+                    "A waveform to tokenize contains samples that are NaN or infinite."
+                )
         lengths = torch.tensor([len(waveform) for waveform in waveforms])
-        batch = nn.utils.rnn.pad_sequence([w.float() for w in waveforms], batch_first=True).to(self.device)
+        batch = nn.utils.rnn.pad_sequence([w.float() for w in waveforms], batch_first=True).to(
+            self.device
+        )
         inside = frame_mask(lengths, batch.shape[-1])[..., 0].to(self.device)
         found = self.encode(batch, inside, num_books).audio_codes
         return Codes(found.cpu(), lengths, self.identity)  # type: ignore[union-attr]
@@ -263,5 +281,7 @@ def load_codec(folder: Path | None = None) -> CodecModel:
     if folder is None:
         folder = Path(str(importlib.resources.files(__package__))) / "weights"
     if not Path(folder).is_dir():
-        raise CorruptWeights(f"There is no codec folder {folder}; give one written by `speechlm export`.")
+        raise CorruptWeights(
+            f"There is no codec folder {folder}; give one written by `speechlm export`."
+        )
     return load_model(Path(folder), CodecModel)

@@ -76,7 +76,15 @@ class CodecIdentity:
             )
         except (ValueError, TypeError, AttributeError) as error:
             raise CorruptCodes(f"The codec identity is not readable ({error}).") from error
-        if min(identity.sampling_rate, identity.hop_length, identity.codebook_size, identity.num_codebooks) < 1:
+        if (
+            min(
+                identity.sampling_rate,
+                identity.hop_length,
+                identity.codebook_size,
+                identity.num_codebooks,
+            )
+            < 1
+        ):
             raise CorruptCodes("The codec identity holds a size below one.")
         return identity
 
@@ -109,18 +117,30 @@ class Codes:
 
     def __post_init__(self) -> None:
         if self.values.dim() != 3 or self.values.dtype != torch.int64:
-            raise CorruptCodes(f"Codes must be int64 [B, K, T], got {self.values.dtype} {list(self.values.shape)}.")
+            raise CorruptCodes(
+                f"Codes must be int64 [B, K, T], got {self.values.dtype} {list(self.values.shape)}."
+            )
         batch, books, frames = self.values.shape
         if self.num_samples.shape != (batch,):
-            raise CorruptCodes(f"{batch} items of codes came with {self.num_samples.numel()} sample counts.")
+            raise CorruptCodes(
+                f"{batch} items of codes came with {self.num_samples.numel()} sample counts."
+            )
         if not self.identity.min_codebooks <= books <= self.identity.num_codebooks:
             raise CorruptCodes(
                 f"{books} codebooks given, codec {self.identity.codec_id} takes "
                 f"{self.identity.min_codebooks} to {self.identity.num_codebooks}."
             )
         if batch and int(self.lengths.max()) > frames:
-            raise CorruptCodes(f"The sample counts ask for {int(self.lengths.max())} frames, {frames} are there.")
-        if self.values.numel() and not 0 <= int(self.values.min()) <= int(self.values.max()) < self.identity.codebook_size:
+            raise CorruptCodes(
+                f"The sample counts ask for {int(self.lengths.max())} frames, {frames} are there."
+            )
+        if (
+            self.values.numel()
+            and not 0
+            <= int(self.values.min())
+            <= int(self.values.max())
+            < self.identity.codebook_size
+        ):
             raise CorruptCodes(f"A code lies outside 0 to {self.identity.codebook_size - 1}.")
 
     @property
@@ -161,7 +181,9 @@ class Codes:
         if not name.is_file():
             raise CorruptCodes(f"{name} does not exist; give a file written by `speechlm encode`.")
         if name.stat().st_size > MAX_FILE_BYTES:
-            raise CorruptCodes(f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB and was not read.")
+            raise CorruptCodes(
+                f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB and was not read."
+            )
         try:
             with safe_open(name, "pt") as file:
                 metadata = file.metadata() or {}
@@ -177,8 +199,14 @@ class Codes:
                 raise CorruptCodes("its tensors are not integers.")
             if num_samples.numel() and int(num_samples.min()) < 1:
                 raise CorruptCodes("an item has no samples.")
-            return cls(values.long(), num_samples.long(), CodecIdentity.from_json(metadata.get("codec", "")))
+            return cls(
+                values.long(),
+                num_samples.long(),
+                CodecIdentity.from_json(metadata.get("codec", "")),
+            )
         except CorruptCodes as error:
             raise CorruptCodes(f"{name} cannot be used: {error}") from error
         except (SafetensorError, OSError, ValueError) as error:
-            raise CorruptCodes(f"{name} is not a readable codes file ({error}); encode the audio again.") from error
+            raise CorruptCodes(
+                f"{name} is not a readable codes file ({error}); encode the audio again."
+            ) from error

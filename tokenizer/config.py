@@ -84,7 +84,8 @@ class CodecConfig(PreTrainedConfig):
             raise ConfigError(f"encoder is {self.encoder!r}; choose one of {', '.join(ENCODERS)}.")
         if not 0 <= self.num_masked_books <= self.num_codebooks:
             raise ConfigError(
-                f"num_masked_books is {self.num_masked_books}; it must lie between 0 and num_codebooks ({self.num_codebooks})."
+                f"num_masked_books is {self.num_masked_books}; it must lie between 0 and "
+                f"num_codebooks ({self.num_codebooks})."
             )
         if self.num_masked_books > self.latent_size:
             raise ConfigError("latent_size must give every masked book at least one channel.")
@@ -96,7 +97,9 @@ class CodecConfig(PreTrainedConfig):
         for stride in self.seanet_strides:
             product *= stride
         if self.encoder == "seanet" and product != self.hop_length:
-            raise ConfigError(f"The SEANet strides multiply to {product}, not to hop_length {self.hop_length}.")
+            raise ConfigError(
+                f"The SEANet strides multiply to {product}, not to hop_length {self.hop_length}."
+            )
 
     @property
     def frame_rate_hz(self) -> float:

@@ -63,7 +63,11 @@ class SpectralEncoder(nn.Module):
         if config.num_pitch_lags:
             parts.append(
                 pitch_evidence(
-                    frames, config.sampling_rate, config.min_pitch_hz, config.max_pitch_hz, config.num_pitch_lags
+                    frames,
+                    config.sampling_rate,
+                    config.min_pitch_hz,
+                    config.max_pitch_hz,
+                    config.num_pitch_lags,
                 )
             )
         merged = torch.cat(parts, -1)

@@ -73,14 +73,22 @@ class FourierDecoder(nn.Module):
         )
         self.upsample = nn.Linear(width, config.upsampling * config.head_width)
         self.head_stack = (
-            ConvNeXtStack(config.head_width, config.head_layers, config.expansion, config.kernel_size, is_causal=causal)
+            ConvNeXtStack(
+                config.head_width,
+                config.head_layers,
+                config.expansion,
+                config.kernel_size,
+                is_causal=causal,
+            )
             if config.head_layers
             else None
         )
         bins = config.fft_size // 2 + 1
         # per bin: log-gain and phase of the tonal part, and, with a source, log-gain of the noise
         self.head = nn.Linear(config.head_width, bins * (3 if config.has_harmonic_source else 2))
-        self.pitch_head = nn.Linear(width, 2 * config.upsampling) if config.has_harmonic_source else None
+        self.pitch_head = (
+            nn.Linear(width, 2 * config.upsampling) if config.has_harmonic_source else None
+        )
         with torch.no_grad():
             self.head.weight.mul_(0.5)
             self.head.bias.zero_()
@@ -125,7 +133,9 @@ class FourierDecoder(nn.Module):
         if self.pitch_head is not None:
             log_pitch, voicing_logit = self._pitch(hidden)
         with torch.autocast(latent.device.type, enabled=False):
-            spectra = self._spectra(parts.float(), log_pitch, voicing_logit, pitch_hz, voicing, noise_seed)
+            spectra = self._spectra(
+                parts.float(), log_pitch, voicing_logit, pitch_hz, voicing, noise_seed
+            )
             # one frame past each end still belongs to the item, later ones of a padded batch do not
             spectra = spectra * inner.repeat_interleave(up, 1)
             waveform = overlap_add(spectra, config.synthesis_hop, config.fft_size)
@@ -137,7 +147,9 @@ class FourierDecoder(nn.Module):
     def _pitch(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Log-pitch in Hz, within the source's range, and voicing logit, each `[B, (T + 2) * upsampling]`."""
         raw = self.pitch_head(hidden).float().unflatten(-1, (2, -1))  # type: ignore[misc]
-        low, high = torch.tensor([self.config.min_pitch_hz, self.config.max_pitch_hz]).log().tolist()
+        low, high = (
+            torch.tensor([self.config.min_pitch_hz, self.config.max_pitch_hz]).log().tolist()
+        )
         # the middle of the range is 173 Hz; a quarter of a unit is about half an octave either way
         log_pitch = (0.5 * (low + high) + raw[..., 0, :]).clamp(low, high)
         return log_pitch.flatten(1), raw[..., 1, :].flatten(1)

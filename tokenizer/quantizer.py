@@ -54,9 +54,15 @@ class MaskedChannelQuantizer(nn.Module):
     sums: Tensor
     is_initialised: Tensor
 
-    def __init__(self, latent_size: int, num_codebooks: int, codebook_size: int, num_masked: int) -> None:
+    def __init__(
+        self, latent_size: int, num_codebooks: int, codebook_size: int, num_masked: int
+    ) -> None:
         super().__init__()
-        self.num_codebooks, self.codebook_size, self.num_masked = num_codebooks, codebook_size, num_masked
+        self.num_codebooks, self.codebook_size, self.num_masked = (
+            num_codebooks,
+            codebook_size,
+            num_masked,
+        )
         shape = (num_codebooks, codebook_size, latent_size)
         self.register_buffer("codebooks", torch.randn(shape) / latent_size**0.5)
         self.register_buffer("counts", torch.ones(num_codebooks, codebook_size))
@@ -80,7 +86,9 @@ class MaskedChannelQuantizer(nn.Module):
         seen = self.channels(book)
         entries = self.codebooks[book, :, seen]
         norms = entries.square().sum(-1)
-        found = [(norms - 2 * part[:, seen] @ entries.T).argmin(-1) for part in vectors.split(_CHUNK)]
+        found = [
+            (norms - 2 * part[:, seen] @ entries.T).argmin(-1) for part in vectors.split(_CHUNK)
+        ]
         return torch.cat(found) if found else vectors.new_zeros(0, dtype=torch.long)
 
     def assign(self, latent: Tensor, num_books: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -104,7 +112,11 @@ class MaskedChannelQuantizer(nn.Module):
             inputs.append(residual)
             choices.append(choice)
             residual = residual - choice
-        return torch.stack(codes) if codes else latent.new_zeros(0, len(latent), dtype=torch.long), inputs, choices
+        return (
+            torch.stack(codes) if codes else latent.new_zeros(0, len(latent), dtype=torch.long),
+            inputs,
+            choices,
+        )
 
     def decode(self, codes: Tensor) -> Tensor:
         """Sum of the chosen entries: codes `[B, k, T]` -> float32 `[B, T, D]`."""
@@ -136,7 +148,11 @@ class MaskedChannelQuantizer(nn.Module):
             found, inputs, choices = self.assign(vectors, most)
             if self.training:
                 self._update(found, inputs)
-            counts = torch.as_tensor(num_books, device=latent.device).expand(batch)[:, None].expand(batch, frames)[valid]
+            counts = (
+                torch.as_tensor(num_books, device=latent.device)
+                .expand(batch)[:, None]
+                .expand(batch, frames)[valid]
+            )
             used = torch.stack(
                 [choice * (counts > book)[:, None] for book, choice in enumerate(choices)]
             ).sum(0)
@@ -161,7 +177,9 @@ class MaskedChannelQuantizer(nn.Module):
             ValueError: If there are fewer vectors than entries.
         """
         if len(vectors) < self.codebook_size:
-            raise ValueError(f"{len(vectors)} vectors cannot initialise {self.codebook_size} entries.")
+            raise ValueError(
+                f"{len(vectors)} vectors cannot initialise {self.codebook_size} entries."
+            )
         generator = torch.Generator().manual_seed(seed)
         residual = vectors.float()
         for book in range(self.num_codebooks):
@@ -174,7 +192,9 @@ class MaskedChannelQuantizer(nn.Module):
                 filled = counts > 0
                 self.codebooks[book, filled] = sums[filled] / counts[filled, None]
                 if (lonely := int((~filled).sum())) > 0:
-                    again = torch.randperm(len(residual), generator=generator)[:lonely].to(residual.device)
+                    again = torch.randperm(len(residual), generator=generator)[:lonely].to(
+                        residual.device
+                    )
                     self.codebooks[book, ~filled] = 0
                     self.codebooks[book][:, seen][~filled] = residual[again][:, seen]
             self.counts[book] = 1

@@ -20,7 +20,9 @@ from .config import CodecConfig
 class _Conv(nn.Module):
     """Weight-normed convolution on `[B, C, L]` with L a multiple of the stride; returns `L / stride`."""
 
-    def __init__(self, width_in: int, width_out: int, kernel_size: int, stride: int, *, is_causal: bool) -> None:
+    def __init__(
+        self, width_in: int, width_out: int, kernel_size: int, stride: int, *, is_causal: bool
+    ) -> None:
         super().__init__()
         spare = kernel_size - stride
         self.padding = (spare, 0) if is_causal else (spare - spare // 2, spare // 2)
@@ -56,11 +58,15 @@ class SEANetEncoder(nn.Module):
         self.downsamplings = nn.ModuleList()
         for stride in config.seanet_strides:
             self.residuals.append(_Residual(width, is_causal=config.is_causal))
-            self.downsamplings.append(_Conv(width, 2 * width, 2 * stride, stride, is_causal=config.is_causal))
+            self.downsamplings.append(
+                _Conv(width, 2 * width, 2 * stride, stride, is_causal=config.is_causal)
+            )
             width *= 2
         # One direction: frame t never waits for the end of the utterance.
         self.lstm = (
-            nn.LSTM(width, width, config.seanet_lstm_layers, batch_first=True) if config.seanet_lstm_layers else None
+            nn.LSTM(width, width, config.seanet_lstm_layers, batch_first=True)
+            if config.seanet_lstm_layers
+            else None
         )
         self.last = _Conv(width, config.latent_size, 7, 1, is_causal=config.is_causal)
 
@@ -79,7 +85,9 @@ class SEANetEncoder(nn.Module):
         # past an item's last frame every layer's output is cleared, as if the signal ended there
         keep = mask.transpose(1, 2).to(waveform.dtype).repeat_interleave(samples_per_frame, -1)
         x = self.first(waveform[:, None])
-        for stride, residual, downsampling in zip(strides, self.residuals, self.downsamplings, strict=True):
+        for stride, residual, downsampling in zip(
+            strides, self.residuals, self.downsamplings, strict=True
+        ):
             x = residual(x, keep)
             x = downsampling(F.elu(x) * keep)
             keep = keep[..., ::stride]

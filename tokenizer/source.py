@@ -20,7 +20,9 @@ from .spectral import hann_window
 BANDWIDTH = 0.475  # highest harmonic, as a share of the sampling rate: 7.6 kHz at 16 kHz
 
 
-def pulse_phase(pitch_hz: Tensor, hop: int, sampling_rate: int, start: Tensor | None = None) -> Tensor:
+def pulse_phase(
+    pitch_hz: Tensor, hop: int, sampling_rate: int, start: Tensor | None = None
+) -> Tensor:
     """Phase of the fundamental at each frame's centre, in cycles within [0, 1).
 
     Args:
@@ -42,7 +44,7 @@ def pulse_phase(pitch_hz: Tensor, hop: int, sampling_rate: int, start: Tensor | 
 def pulse_spectrum(pitch_hz: Tensor, phase: Tensor, fft_size: int, sampling_rate: int) -> Tensor:
     """Spectrum of each frame's windowed, band-limited pulse train of unit power.
 
-    The closed form of a sum of cosines, sum over k = 1..n of cos(k x) = sin((n + 1/2) x) / (2 sin(x/2)) - 1/2,
+    The closed form of a sum of cosines, cos(x) + … + cos(n x) = sin((n + 1/2) x) / (2 sin(x/2)) - 1/2,
     costs two sines a sample however many harmonics there are. The topmost harmonic fades in with the
     fractional part of n, so that a gliding pitch does not click.
 
@@ -54,7 +56,10 @@ def pulse_spectrum(pitch_hz: Tensor, phase: Tensor, fft_size: int, sampling_rate
         complex64 `[B, N, fft_size // 2 + 1]`.
     """
     pitch = pitch_hz.float()[..., None]
-    offset = torch.arange(-(fft_size // 2), fft_size - fft_size // 2, device=pitch.device) / sampling_rate
+    offset = (
+        torch.arange(-(fft_size // 2), fft_size - fft_size // 2, device=pitch.device)
+        / sampling_rate
+    )
     cycles = phase.float()[..., None] + pitch * offset
     x = 2 * math.pi * (cycles - cycles.round())  # within half a turn, where float32 is exact enough
     harmonics = BANDWIDTH * sampling_rate / pitch
@@ -74,16 +79,22 @@ def noise_samples(first: int, count: int, seed: int, device: torch.device) -> Te
     A counter-based generator (the 32-bit finaliser of MurmurHash3) instead of a stateful one: a batch, a
     chunk and a stream hear the same noise at the same place. Negative indices are allowed.
     """
-    x = (torch.arange(first, first + count, device=device, dtype=torch.int64) + (seed * 0x9E3779B1)) & 0xFFFFFFFF
+    x = (
+        torch.arange(first, first + count, device=device, dtype=torch.int64) + (seed * 0x9E3779B1)
+    ) & 0xFFFFFFFF
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         x = ((x ^ (x >> shift)) * factor) & 0xFFFFFFFF
     x = x ^ (x >> 16)
     return ((x.double() / 0xFFFFFFFF - 0.5) * math.sqrt(12)).float()
 
 
-def noise_spectrum(first_frame: int, num_frames: int, hop: int, fft_size: int, seed: int, device: torch.device) -> Tensor:
-    """Spectrum of windowed noise for frames `first_frame`…, complex64 `[1, num_frames, fft_size // 2 + 1]`."""
+def noise_spectrum(
+    first_frame: int, num_frames: int, hop: int, fft_size: int, seed: int, device: torch.device
+) -> Tensor:
+    """Windowed noise from `first_frame` on: complex64 `[1, num_frames, fft_size // 2 + 1]`."""
     reach = (fft_size - hop) // 2
-    samples = noise_samples(first_frame * hop - reach, (num_frames - 1) * hop + fft_size, seed, device)
+    samples = noise_samples(
+        first_frame * hop - reach, (num_frames - 1) * hop + fft_size, seed, device
+    )
     frames = samples.unfold(0, fft_size, hop)
     return torch.fft.rfft(frames * hann_window(fft_size, device))[None]

@@ -40,7 +40,9 @@ def mel_filters(sampling_rate: int, fft_size: int, num_mels: int, device: torch.
     takes the nearest one.
     """
     top = sampling_rate / 2
-    edges_mel = torch.linspace(0, 2595 * math.log10(1 + top / 700), num_mels + 2, dtype=torch.float64)
+    edges_mel = torch.linspace(
+        0, 2595 * math.log10(1 + top / 700), num_mels + 2, dtype=torch.float64
+    )
     edges = 700 * (10 ** (edges_mel / 2595) - 1)
     bins = torch.linspace(0, top, fft_size // 2 + 1, dtype=torch.float64)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
@@ -53,7 +55,9 @@ def mel_filters(sampling_rate: int, fft_size: int, num_mels: int, device: torch.
 
 
 @_constant
-def _lag_positions(sampling_rate: int, low_hz: float, high_hz: float, count: int, device: torch.device) -> Tensor:
+def _lag_positions(
+    sampling_rate: int, low_hz: float, high_hz: float, count: int, device: torch.device
+) -> Tensor:
     ratio = torch.linspace(0, 1, count, dtype=torch.float64)
     hz = high_hz * (low_hz / high_hz) ** ratio
     return (sampling_rate / hz).float().to(device)
@@ -92,7 +96,10 @@ def log_mels(frames: Tensor, sampling_rate: int, num_mels: int, floor: float = 1
 
 
 def multi_scale_log_mel_distance(
-    decoded: Tensor, original: Tensor, sampling_rate: int, windows: tuple[int, ...] = (128, 256, 512, 1024, 2048)
+    decoded: Tensor,
+    original: Tensor,
+    sampling_rate: int,
+    windows: tuple[int, ...] = (128, 256, 512, 1024, 2048),
 ) -> Tensor:
     """Mean L1 distance of log-mels over several window lengths (DAC's loss, Kumar et al. 2023, eq. 1).
 
@@ -108,7 +115,9 @@ def multi_scale_log_mel_distance(
         both = []
         for signal in (decoded, original):
             padded = F.pad(signal, (window // 2, window // 2))
-            both.append(log_mels(frames_of(padded, window, window // 4), sampling_rate, bands, 1e-4))
+            both.append(
+                log_mels(frames_of(padded, window, window // 4), sampling_rate, bands, 1e-4)
+            )
         total = total + (both[0] - both[1]).abs().mean()
     return total / len(windows)
 
@@ -136,7 +145,9 @@ def pitch_evidence(
     # 1e-5 is white noise near -60 dB full scale: quieter frames fade to no evidence
     energy = correlation[..., :1] + 1e-5
     correlation = correlation / (energy * _window_autocorrelation(length, fft_size, frames.device))
-    lags = _lag_positions(sampling_rate, low_hz, high_hz, num_lags, frames.device).clamp(max=length // 2 - 1)
+    lags = _lag_positions(sampling_rate, low_hz, high_hz, num_lags, frames.device).clamp(
+        max=length // 2 - 1
+    )
     lower = lags.long()
     weight = lags - lower
     return correlation[..., lower] * (1 - weight) + correlation[..., lower + 1] * weight

@@ -8,7 +8,6 @@ it was made; what is shared is an export.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -72,7 +71,8 @@ class RunFolder:
             stored = json.loads(self.config.read_text(encoding="utf-8"))
             if key := _first_difference(stored, asked, resumable):
                 raise ConfigError(
-                    f"{self.folder} holds a run with another {key}; choose another --run folder, or set it back."
+                    f"{self.folder} holds a run with another {key}; "
+                    "choose another --run folder, or set it back."
                 )
         write_atomically(self.config, json.dumps(asked, indent=2).encode())
 
@@ -98,16 +98,20 @@ class RunFolder:
         accelerator.wait_for_everyone()
         accelerator.save_state(str(temporary))
         if accelerator.is_main_process:
-            averaged: dict[str, Tensor] = {k: v.cpu().contiguous() for k, v in averages.values.items()}
+            averaged: dict[str, Tensor] = {
+                k: v.cpu().contiguous() for k, v in averages.values.items()
+            }
             write_atomically(temporary / "averages.safetensors", save(averaged))
             write_atomically(temporary / "progress.json", json.dumps(progress).encode())
             shutil.rmtree(target, ignore_errors=True)
-            os.replace(temporary, target)
+            temporary.replace(target)
             for old in sorted(self.checkpoints.glob(f"{_PREFIX}*"))[:-keep]:
                 shutil.rmtree(old)
         accelerator.wait_for_everyone()
 
-    def restore(self, accelerator: Accelerator, averages: AveragedWeights) -> dict[str, object] | None:
+    def restore(
+        self, accelerator: Accelerator, averages: AveragedWeights
+    ) -> dict[str, object] | None:
         """Load the newest checkpoint; what it knows of the run's progress, or None for a new run."""
         latest = self.latest()
         if latest is None:
@@ -115,7 +119,9 @@ class RunFolder:
             return None
         accelerator.load_state(str(latest))
         averages.load(latest / "averages.safetensors")
-        progress: dict[str, object] = json.loads((latest / "progress.json").read_text(encoding="utf-8"))
+        progress: dict[str, object] = json.loads(
+            (latest / "progress.json").read_text(encoding="utf-8")
+        )
         if accelerator.is_main_process:
             self._rewrite_metrics(int(progress["step"]))  # type: ignore[call-overload]
         return progress
@@ -124,7 +130,9 @@ class RunFolder:
         """Forget lines after `step`: the steps will be done again."""
         if self.metrics.is_file():
             lines = self.metrics.read_bytes().splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]
+            kept = [
+                line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step
+            ]
             write_atomically(self.metrics, b"".join(kept))
 
     def log(self, record: dict[str, object]) -> None:
@@ -133,11 +141,15 @@ class RunFolder:
             file.write(json.dumps(record) + "\n")
 
 
-def _first_difference(stored: object, asked: object, ignored: set[str], path: str = "") -> str | None:
+def _first_difference(
+    stored: object, asked: object, ignored: set[str], path: str = ""
+) -> str | None:
     if isinstance(stored, dict) and isinstance(asked, dict):
         for key in sorted(stored.keys() | asked.keys()):
             if key not in ignored and (
-                found := _first_difference(stored.get(key), asked.get(key), ignored, f"{path}.{key}" if path else key)
+                found := _first_difference(
+                    stored.get(key), asked.get(key), ignored, f"{path}.{key}" if path else key
+                )
             ):
                 return found
         return None

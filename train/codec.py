@@ -19,8 +19,8 @@ from ..data_prep.packs import FULL_SCALE, WaveformPack, pack_waveforms
 from ..errors import ConfigError
 from ..tokenizer.codec import CodecModel, CodecOutput
 from ..tokenizer.config import CodecConfig
+from ..tokenizer.model_folder import config_from_mapping
 from ..tokenizer.spectral import multi_scale_log_mel_distance
-from ..tokenizer.weights import config_from_mapping
 from .batches import Draw
 from .config import CodecTraining, PackData
 from .task import Batch, Validation
@@ -38,7 +38,7 @@ class Crop:
 
 
 def fill_pitch(pitch_hz: NDArray[np.float32], default: float = 120.0) -> NDArray[np.float32]:
-    """Bridge unvoiced stretches (zeros) in log frequency, so that the source's phase has a pitch everywhere."""
+    """Bridge unvoiced stretches (zeros) in log frequency: the source's phase needs a pitch everywhere."""
     voiced = np.flatnonzero(pitch_hz > 0)
     if not len(voiced):
         return np.full_like(pitch_hz, default)
@@ -52,9 +52,8 @@ class CodecTask:
     def __init__(self, config: CodecTraining, *, progress: bool = True) -> None:
         self.config = config
         model_config = config_from_mapping(config.model, CodecConfig, "The section `model`")
-        self.codec = model_config
         torch.manual_seed(config.run.seed)
-        self.model = CodecModel(model_config)  # type: ignore[arg-type]
+        self.model = CodecModel(model_config)
         self.model.quantizer.is_initialised.fill_(config.continuous_steps == 0)
         self.crop = self._whole_frames(config.crop_seconds)
         self.max_total = max(1, round(config.batch_seconds / config.crop_seconds)) * self.crop
@@ -82,7 +81,8 @@ class CodecTask:
         name = hashlib.sha256(str(manifest.resolve()).encode()).hexdigest()[:8]
         return pack_waveforms(
             manifest,
-            Path(self.config.cache) / f"{manifest.parent.name}-{name}-{config.sampling_rate}-{split}",
+            Path(self.config.cache)
+            / f"{manifest.parent.name}-{name}-{config.sampling_rate}-{split}",
             sampling_rate=config.sampling_rate,
             split=split,
             with_pitch=config.has_harmonic_source,
@@ -93,19 +93,20 @@ class CodecTask:
         """Samples `[start, start + length)` of an utterance, zero-padded, with their pitch."""
         config = self.model.config
         hop = config.synthesis_hop
-        waveform = pack.waveform(index)[start : start + length].astype(np.float32) / FULL_SCALE
-        waveform = np.pad(waveform, (0, length - len(waveform)))
+        samples = pack.waveform(index)[start : start + length]
+        waveform: NDArray[np.float32] = np.zeros(length, np.float32)
+        waveform[: len(samples)] = samples / np.float32(FULL_SCALE)
         points = length // hop
         if not config.has_harmonic_source:
             return Crop(waveform, np.zeros(points, np.float32), np.zeros(points, np.float32))
         track = pack.pitch(index)[start // hop : start // hop + points]
-        track = np.pad(track, (0, points - len(track)))
+        track = np.pad(track, (0, points - len(track))).astype(np.float32, copy=False)
         low, high = config.min_pitch_hz, config.max_pitch_hz
         return Crop(waveform, fill_pitch(track).clip(low, high), (track > 0).astype(np.float32))
 
     def item(self, draw: Draw) -> Crop:
         """A random crop, on the frame grid, at a random level."""
-        chance = random.Random(draw.seed)  # noqa: S311 - augmentation, not secrets
+        chance = random.Random(draw.seed)
         number, index = self.places[draw.index]
         pack = self.train_packs[number]
         spare = max(0, int(pack.lengths[index]) - self.crop)
@@ -119,7 +120,9 @@ class CodecTask:
     def collate(self, items: list[Crop]) -> Batch:
         """`waveform [B, L]`, `pitch_hz` and `voicing` `[B, T * upsampling]`."""
         return {
-            name: torch.from_numpy(np.stack([getattr(crop, name) for crop in items]).astype(np.float32))
+            name: torch.from_numpy(
+                np.stack([getattr(crop, name) for crop in items]).astype(np.float32)
+            )
             for name in ("waveform", "pitch_hz", "voicing")
         }
 
@@ -130,7 +133,7 @@ class CodecTask:
             return
         frames = self.crop // self.model.config.hop_length
         needed = _INITIAL_CROPS_PER_BOOK_ENTRY * self.model.config.codebook_size
-        chance = random.Random(self.config.run.seed)  # noqa: S311
+        chance = random.Random(self.config.run.seed)
         found: list[Tensor] = []
         device = next(self.model.parameters()).device
         with torch.no_grad():
@@ -149,14 +152,18 @@ class CodecTask:
         most = self.model.config.num_codebooks
         fewest = max(1, self.model.config.num_masked_books)
         books = torch.randint(fewest, most + 1, (batch,), device=device)
-        return torch.where(torch.rand(batch, device=device) < self.config.full_books_share, most, books)
+        return torch.where(
+            torch.rand(batch, device=device) < self.config.full_books_share, most, books
+        )
 
     def loss(self, model: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Mel distance, commitment, and for the source log-pitch L1 on voiced frames and voicing BCE."""
         config = self.config
         waveform, pitch, voicing = batch["waveform"], batch["pitch_hz"], batch["voicing"]
         books = self._draw_books(len(waveform), waveform.device)
-        own_pitch = step >= config.continuous_steps and float(torch.rand(())) < config.predicted_pitch_share
+        own_pitch = (
+            step >= config.continuous_steps and float(torch.rand(())) < config.predicted_pitch_share
+        )
         out: CodecOutput = model(
             waveform,
             num_books=books,
@@ -175,8 +182,14 @@ class CodecTask:
             if out.log_pitch is not None and out.voicing_logit is not None:
                 missed = (out.log_pitch.float() - pitch.log()).abs() * voicing
                 parts["pitch"] = missed.sum() / voicing.sum().clamp(min=1)
-                parts["voicing"] = F.binary_cross_entropy_with_logits(out.voicing_logit.float(), voicing)
-                total = total + config.pitch_weight * parts["pitch"] + config.voicing_weight * parts["voicing"]
+                parts["voicing"] = F.binary_cross_entropy_with_logits(
+                    out.voicing_logit.float(), voicing
+                )
+                total = (
+                    total
+                    + config.pitch_weight * parts["pitch"]
+                    + config.voicing_weight * parts["voicing"]
+                )
         return total, parts
 
     def _validation_crops(self) -> list[tuple[Crop, int]]:
@@ -185,7 +198,9 @@ class CodecTask:
         share = max(1, self.config.validation_items // len(self.valid_packs))
         hop = self.model.config.hop_length
         for pack in self.valid_packs:
-            for index in np.linspace(0, pack.num_items - 1, min(share, pack.num_items)).astype(int).tolist():
+            for index in (
+                np.linspace(0, pack.num_items - 1, min(share, pack.num_items)).astype(int).tolist()
+            ):
                 seconds = min(5.0, int(pack.lengths[index]) / pack.sampling_rate)
                 length = max(hop, int(seconds * pack.sampling_rate) // hop * hop)
                 chosen.append((self._cut(pack, index, 0, length), length))
@@ -205,20 +220,29 @@ class CodecTask:
             fewest = max(1, config.num_masked_books)
             for name, books in (("mel", config.num_codebooks), ("mel_fewest_books", fewest)):
                 out: CodecOutput = model(waveform, num_books=books)
-                distance = multi_scale_log_mel_distance(out.audio_values, waveform, config.sampling_rate)  # type: ignore[arg-type]
+                decoded, found = out.audio_values, out.audio_codes
+                if decoded is None or found is None:
+                    raise ConfigError("The codec returned no audio.")
+                distance = multi_scale_log_mel_distance(decoded, waveform, config.sampling_rate)
                 metrics.setdefault(name, []).append(float(distance))
                 if books != config.num_codebooks:
                     continue
-                for book, codes in enumerate(out.audio_codes[0].cpu()):  # type: ignore[index]
+                for book, codes in enumerate(found[0].cpu()):
                     counts[book] += torch.bincount(codes, minlength=config.codebook_size)
                 if out.log_pitch is not None and crop.voicing.any():
                     voiced = crop.voicing > 0
-                    missed = np.abs(out.log_pitch[0].float().cpu().numpy() - np.log(crop.pitch_hz))[voiced]
-                    metrics.setdefault("pitch_error_percent", []).append(100 * float(np.median(missed)))
+                    missed = np.abs(out.log_pitch[0].float().cpu().numpy() - np.log(crop.pitch_hz))[
+                        voiced
+                    ]
+                    metrics.setdefault("pitch_error_percent", []).append(
+                        100 * float(np.median(missed))
+                    )
                 if number < 2:
-                    audio[f"decoded-{number}"] = out.audio_values[0].float().cpu().numpy()  # type: ignore[index]
+                    audio[f"decoded-{number}"] = decoded[0].float().cpu().numpy()
         means = {name: float(np.mean(values)) for name, values in metrics.items()}
         shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
         entropy = -(shares * shares.clamp(min=1e-12).log()).sum(1)
-        means |= {f"perplexity_book_{book + 1}": float(value.exp()) for book, value in enumerate(entropy)}
+        means |= {
+            f"perplexity_book_{book + 1}": float(value.exp()) for book, value in enumerate(entropy)
+        }
         return Validation(means, audio, config.sampling_rate)

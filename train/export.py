@@ -14,8 +14,8 @@ from ..slm.autoregressive import AutoregressiveModel
 from ..slm.nonautoregressive import NonAutoregressiveModel
 from ..tokenizer.codec import CodecModel
 from ..tokenizer.files import write_atomically
+from ..tokenizer.model_folder import config_from_mapping, fingerprint, load_model, save_model
 from ..tokenizer.processing import CodecFeatureExtractor
-from ..tokenizer.weights import config_from_mapping, fingerprint, load_model, save_model
 from .checkpoint import RunFolder
 
 
@@ -33,7 +33,9 @@ def export_run(run: Path, out: Path) -> None:
     files = RunFolder(run)
     latest = files.latest() if files.checkpoints.is_dir() else None
     if latest is None or not files.config.is_file():
-        raise ConfigError(f"{run} has no checkpoint to export; give a folder that `speechlm train` wrote.")
+        raise ConfigError(
+            f"{run} has no checkpoint to export; give a folder that `speechlm train` wrote."
+        )
     asked: dict[str, Any] = json.loads(files.config.read_text(encoding="utf-8"))
     model = _model(run)
     # what is averaged comes from the averages; buffers, such as codebooks, from the model itself
@@ -42,7 +44,9 @@ def export_run(run: Path, out: Path) -> None:
     model.eval()
     save_model(model, out)
     if isinstance(model, CodecModel):
-        extractor = CodecFeatureExtractor(sampling_rate=model.config.sampling_rate, hop_length=model.config.hop_length)
+        extractor = CodecFeatureExtractor(
+            sampling_rate=model.config.sampling_rate, hop_length=model.config.hop_length
+        )
         extractor.save_pretrained(str(out))
     progress = json.loads((latest / "progress.json").read_text(encoding="utf-8"))
     stored = load_model(out, type(model))
@@ -52,23 +56,32 @@ def export_run(run: Path, out: Path) -> None:
 def _model(run: Path) -> PreTrainedModel:
     """An untrained model as the run describes it."""
     raw: dict[str, Any] = json.loads((run / "model.json").read_text(encoding="utf-8"))
-    for model_class in (CodecModel, AutoregressiveModel, NonAutoregressiveModel):
+    model_classes: tuple[type[Any], ...] = (CodecModel, AutoregressiveModel, NonAutoregressiveModel)
+    for model_class in model_classes:
         if raw.get("model_type") == model_class.config_class.model_type:
-            return model_class(config_from_mapping(raw, model_class.config_class, f"{run}/model.json"))
+            return model_class(
+                config_from_mapping(raw, model_class.config_class, f"{run}/model.json")
+            )
     raise ConfigError(f"{run}/model.json names no model of speechlm; train again.")
 
 
 def _card(asked: dict[str, Any], model: PreTrainedModel, step: int, files: RunFolder) -> str:
     """What a stranger must know: what it is, what it was trained on, its last figures, its limits."""
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    lines = files.metrics.read_text(encoding="utf-8").splitlines() if files.metrics.is_file() else []
+    lines = (
+        files.metrics.read_text(encoding="utf-8").splitlines() if files.metrics.is_file() else []
+    )
     figures = [record for record in map(json.loads, lines) if record["split"] == "valid"]
     sources = asked.get("shards") or [data["manifest"] for data in asked.get("data", [])]
-    rows = "\n".join(f"| {k} | {v:.4g} |" for k, v in (figures[-1] if figures else {}).items() if k != "split")
+    rows = "\n".join(
+        f"| {k} | {v:.4g} |" for k, v in (figures[-1] if figures else {}).items() if k != "split"
+    )
     return (
         f"# {model.config.model_type}\n\n"
-        f"{parameters:.1f} M parameters, {step} steps, exported by speechlm; weights {fingerprint(model.state_dict())}.\n\n"
+        f"{parameters:.1f} M parameters, {step} steps, exported by speechlm; "
+        f"weights {fingerprint(model.state_dict())}.\n\n"
         f"Trained on: {', '.join(Path(source).parent.name or source for source in sources)}.\n\n"
         f"| held-out figure | value |\n|---|---|\n{rows}\n\n"
-        "Voices: speak in a person's voice only with that person's consent, and say that the speech is synthetic.\n"
+        "Voices: speak in a person's voice only with that person's consent, "
+        "and say that the speech is synthetic.\n"
     )

@@ -74,7 +74,7 @@ def fast_bf16(device: torch.device) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep large freed blocks: page faults of fresh ones cost a small model a fifth of its speed."""
+    """Let glibc keep large freed blocks: faulting in fresh ones cost a small model a fifth of its speed."""
     try:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
@@ -86,7 +86,9 @@ def keep_freed_memory() -> None:
 class Trainer:
     """Runs a `Task` from its newest checkpoint to `total_steps`."""
 
-    def __init__(self, task: Task, config: Strict, settings: RunSettings, kind: str, folder: Path) -> None:
+    def __init__(
+        self, task: Task, config: Strict, settings: RunSettings, kind: str, folder: Path
+    ) -> None:
         self.task, self.config, self.settings, self.kind = task, config, settings, kind
         keep_freed_memory()
         if settings.num_threads:
@@ -117,8 +119,9 @@ class Trainer:
         set_seed(settings.seed)
         decayed = [p for p in self.task.model.parameters() if p.dim() > 1]
         other = [p for p in self.task.model.parameters() if p.dim() <= 1]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": other, "weight_decay": 0.0}]
         optimizer: Any = torch.optim.AdamW(
-            [{"params": decayed}, {"params": other, "weight_decay": 0.0}],
+            groups,
             lr=settings.learning_rate,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
@@ -144,7 +147,8 @@ class Trainer:
         progress = self.files.restore(accelerator, self.averages) or {}
         if progress and progress["data"] != self.task.fingerprint:
             raise ConfigError(
-                f"{self.files.folder} was trained on other data than is there now; choose another --run folder."
+                f"{self.files.folder} was trained on other data than is there now; "
+                "choose another --run folder."
             )
         self.step = int(progress.get("step", 0))  # type: ignore[call-overload]
         sampler.epoch = int(progress.get("epoch", 0))  # type: ignore[call-overload]
@@ -153,10 +157,15 @@ class Trainer:
         self._train(model, optimizer, loader, sampler)
         self.writer.close()
 
-    def _train(self, model: nn.Module, optimizer: Any, loader: Any, sampler: DurationBatches) -> None:
+    def _train(
+        self, model: nn.Module, optimizer: Any, loader: Any, sampler: DurationBatches
+    ) -> None:
         settings, accelerator = self.settings, self.accelerator
         bar = tqdm(
-            total=settings.total_steps, initial=self.step, disable=not accelerator.is_main_process, mininterval=5
+            total=settings.total_steps,
+            initial=self.step,
+            disable=not accelerator.is_main_process,
+            mininterval=5,
         )
         sums: dict[str, float] = {}
         began, logged = time.monotonic(), self.step
@@ -187,7 +196,8 @@ class Trainer:
                 bar.update()
                 if not math.isfinite(sums["loss"]):
                     raise SpeechLMError(
-                        f"The loss is not finite at step {self.step}; lower run.learning_rate or use precision fp32."
+                        f"The loss is not finite at step {self.step}; "
+                        "lower run.learning_rate or use precision fp32."
                     )
                 if self.step % settings.log_every == 0 or self.step == settings.total_steps:
                     steps = (self.step - logged) * settings.accumulation
@@ -226,7 +236,9 @@ class Trainer:
         if self.accelerator.is_main_process:
             for name, audio in found.audio.items():
                 self.writer.add_audio(name, audio[None], self.step, found.sampling_rate)
-                self.writer.add_image(f"{name}/spectrogram", _picture(audio), self.step, dataformats="HW")
+                self.writer.add_image(
+                    f"{name}/spectrogram", _picture(audio), self.step, dataformats="HW"
+                )
 
     def _checkpoint(self, sampler: DurationBatches, consumed: int) -> None:
         progress = {
@@ -246,7 +258,9 @@ class Trainer:
         if steps:
             line["seconds_per_step"] = seconds / steps
         self.files.log(line)
-        tqdm.write(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()}))
+        tqdm.write(
+            json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()})
+        )
 
 
 def _picture(audio: Any) -> Any:

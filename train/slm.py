@@ -55,12 +55,16 @@ class LanguageModelTask:
     def __init__(self, config: LanguageModelTraining) -> None:
         self.config = config
         if not config.shards:
-            raise ConfigError("shards is empty; name at least one folder written by `speechlm tokenize`.")
+            raise ConfigError(
+                "shards is empty; name at least one folder written by `speechlm tokenize`."
+            )
         first = TokenShards(config.shards[0], split="train")
         self.train_shards = [first] + [
             TokenShards(folder, split="train", codec=first.identity) for folder in config.shards[1:]
         ]
-        self.valid_shards = [TokenShards(folder, split="valid", codec=first.identity) for folder in config.shards]
+        self.valid_shards = [
+            TokenShards(folder, split="valid", codec=first.identity) for folder in config.shards
+        ]
         if first.num_books != first.identity.num_codebooks:
             raise ConfigError(
                 f"{config.shards[0]} holds {first.num_books} of {first.identity.num_codebooks} books; "
@@ -69,12 +73,18 @@ class LanguageModelTask:
         torch.manual_seed(config.run.seed)
         self.model: AutoregressiveModel | NonAutoregressiveModel
         if config.stage == "ar":
-            self.model = AutoregressiveModel(AutoregressiveConfig.for_codec(first.identity, **config.model))
+            self.model = AutoregressiveModel(
+                AutoregressiveConfig.for_codec(first.identity, **config.model)
+            )
         else:
-            self.model = NonAutoregressiveModel(NonAutoregressiveConfig.for_codec(first.identity, **config.model))
+            self.model = NonAutoregressiveModel(
+                NonAutoregressiveConfig.for_codec(first.identity, **config.model)
+            )
         self.symbols = self.model.config.symbol_table
         self.frame_rate_hz = first.identity.frame_rate_hz
-        self.prompt_range = [round(seconds * self.frame_rate_hz) for seconds in config.prompt_seconds]
+        self.prompt_range = [
+            round(seconds * self.frame_rate_hz) for seconds in config.prompt_seconds
+        ]
         self.max_total = config.batch_frames
         self.rows = self._usable(self.train_shards)
         self.valid_rows = self._usable(self.valid_shards)
@@ -93,7 +103,9 @@ class LanguageModelTask:
             row
             for dataset in shards
             for row in (dataset.row(index) for index in range(len(dataset)))
-            if row.phonemes and row.num_frames <= longest and (len(row.durations) or not needs_alignment)
+            if row.phonemes
+            and row.num_frames <= longest
+            and (len(row.durations) or not needs_alignment)
         ]
         if not found:
             raise ConfigError(
@@ -107,7 +119,7 @@ class LanguageModelTask:
         return self._example(self.rows[draw.index], self.by_speaker, draw.seed)
 
     def _example(self, row: TokenRow, others: dict[str, list[TokenRow]], seed: int) -> Example:
-        chance = random.Random(seed)  # noqa: S311 - augmentation, not secrets
+        chance = random.Random(seed)
         symbols = torch.tensor(self.symbols.encode(self.symbols.clean(row.phonemes)))
         target = Example(
             symbols,
@@ -159,7 +171,10 @@ class LanguageModelTask:
 
     def validate(self, model: nn.Module) -> Validation:
         """Loss, its parts and top-10 accuracy on held-out speakers, with fixed prompts."""
-        rows = [self.valid_rows[i] for i in np.linspace(0, len(self.valid_rows) - 1, _VALIDATION_ROWS).astype(int)]
+        rows = [
+            self.valid_rows[i]
+            for i in np.linspace(0, len(self.valid_rows) - 1, _VALIDATION_ROWS).astype(int)
+        ]
         totals: dict[str, list[float]] = {}
         device = next(model.parameters()).device
         torch.manual_seed(_VALIDATION_SEED)  # the NAR draws its stages

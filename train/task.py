@@ -28,16 +28,20 @@ class Task(Protocol):
     """A model, its data and its loss.
 
     Attributes:
-        model: What is optimised, averaged and exported.
-        lengths: Length of each item, for the batch bound.
         max_total: Bound on the padded size of a batch.
         fingerprint: Hash of the data; a run resumes on the same data only.
     """
 
-    model: PreTrainedModel
-    lengths: Sequence[int]
     max_total: int
     fingerprint: str
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """What is optimised, averaged and exported."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Length of each item, for the batch bound."""
 
     def item(self, draw: Draw) -> Any:
         """One item; everything random in it comes from `draw.seed`."""

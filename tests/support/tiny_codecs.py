@@ -3,6 +3,7 @@
 import math
 
 import torch
+
 from speechlm.tokenizer.codec import CodecModel
 from speechlm.tokenizer.config import CodecConfig
 
@@ -42,4 +43,3 @@ def voice(num_samples: int, pitch: float = 140.0, seed: int = 0) -> torch.Tensor
     envelope = 0.5 + 0.5 * torch.sin(2 * math.pi * 3 * time)
     noise = torch.randn(num_samples, generator=torch.Generator().manual_seed(seed))
     return 0.1 * tone * envelope + 0.005 * noise
-

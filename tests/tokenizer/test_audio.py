@@ -5,6 +5,7 @@ import pytest
 import soundfile
 import torch
 from tiny_codecs import voice
+
 from speechlm.errors import UnsupportedAudio
 from speechlm.tokenizer.audio import inspect_audio, read_audio, resample, write_audio
 
@@ -17,7 +18,10 @@ def test_every_format_comes_back(tmp_path, suffix: str) -> None:
     back = read_audio(path, 16_000)
     length = min(len(back), len(wave))
     assert abs(len(back) - len(wave)) < 3000  # MP3 pads
-    spectra = [torch.stft(w[:length], 512, window=torch.hann_window(512), return_complex=True).abs() for w in (wave, back)]
+    spectra = [
+        torch.stft(w[:length], 512, window=torch.hann_window(512), return_complex=True).abs()
+        for w in (wave, back)
+    ]
     assert float((spectra[0] * spectra[1]).sum() / spectra[0].norm() / spectra[1].norm()) > 0.95
 
 

@@ -3,11 +3,12 @@
 import pytest
 import torch
 from tiny_codecs import tiny_codec, voice
+from transformers import AutoFeatureExtractor, AutoModel
+
 from speechlm.errors import ConfigError, CorruptWeights, ModelMismatch, UnsupportedAudio
 from speechlm.tokenizer.codec import CodecModel, load_codec
 from speechlm.tokenizer.config import CodecConfig
-from speechlm.tokenizer.weights import save_model
-from transformers import AutoFeatureExtractor, AutoModel
+from speechlm.tokenizer.model_folder import save_model
 
 HOP = 320
 
@@ -81,7 +82,9 @@ def test_fewer_books_than_the_masked_ones_are_refused() -> None:
 
 
 def test_plain_fourier_head_and_other_rates_work() -> None:
-    codec = tiny_codec(has_harmonic_source=False, sampling_rate=24_000, upsampling=1, fft_size=1280, head_layers=0)
+    codec = tiny_codec(
+        has_harmonic_source=False, sampling_rate=24_000, upsampling=1, fft_size=1280, head_layers=0
+    )
     assert codec.config.frame_rate_hz == 75
     assert codec.synthesize(codec.tokenize([voice(3000)]))[0].abs().max() > 0
 
@@ -119,7 +122,9 @@ def test_identity_follows_the_weights() -> None:
     assert codec.identity != before
 
 
-@pytest.mark.parametrize("wave", [torch.zeros(0), torch.tensor([0.0, float("nan")]), torch.zeros(2, 100)])
+@pytest.mark.parametrize(
+    "wave", [torch.zeros(0), torch.tensor([0.0, float("nan")]), torch.zeros(2, 100)]
+)
 def test_unusable_waveforms_are_refused(wave: torch.Tensor) -> None:
     with pytest.raises(UnsupportedAudio):
         tiny_codec().tokenize([wave])
@@ -145,7 +150,14 @@ def test_broken_model_folders_are_refused(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"encoder": "mel"}, {"num_masked_books": 7}, {"hop_length": 321}, {"fft_size": 16}, {"latent_size": 2}]
+    "wrong",
+    [
+        {"encoder": "mel"},
+        {"num_masked_books": 7},
+        {"hop_length": 321},
+        {"fft_size": 16},
+        {"latent_size": 2},
+    ],
 )
 def test_contradicting_sizes_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
@@ -163,7 +175,9 @@ def test_feature_extractor_makes_what_the_model_takes(tmp_path) -> None:
     codec: CodecModel = tiny_codec()
     codes = codec.encode(**batch).audio_codes
     assert codes.shape == (2, 6, 10)
-    assert torch.equal(codes[1, :, :2], codec.tokenize([torch.from_numpy(waves[1])]).values[0, :, :2])
+    assert torch.equal(
+        codes[1, :, :2], codec.tokenize([torch.from_numpy(waves[1])]).values[0, :, :2]
+    )
     assert extractor(waves[0], sampling_rate=8000)["input_values"].shape == (1, 1, 6000)
     with pytest.raises(UnsupportedAudio):
         extractor([[]], sampling_rate=16_000)

@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+
 from speechlm.tokenizer.quantizer import EMA_DECAY, MaskedChannelQuantizer
 
 
-def make(num_masked: int = 3, num_books: int = 5, size: int = 12, entries: int = 32) -> MaskedChannelQuantizer:
+def make(
+    num_masked: int = 3, num_books: int = 5, size: int = 12, entries: int = 32
+) -> MaskedChannelQuantizer:
     torch.manual_seed(1)
     quantizer = MaskedChannelQuantizer(size, num_books, entries, num_masked).eval()
     quantizer.initialise(torch.randn(2000, size))
@@ -49,7 +52,9 @@ def test_training_and_encoding_give_the_same_codes() -> None:
 
 
 @pytest.mark.parametrize("num_masked", [0, 1, 3])
-def test_decoding_codes_gives_the_quantized_latent_and_more_books_come_nearer(num_masked: int) -> None:
+def test_decoding_codes_gives_the_quantized_latent_and_more_books_come_nearer(
+    num_masked: int,
+) -> None:
     quantizer = make(num_masked)
     latent = torch.randn(2, 50, 12)
     errors = []

@@ -3,9 +3,22 @@
 import math
 
 import torch
+
 from speechlm.tokenizer.fourier import overlap_add
-from speechlm.tokenizer.source import BANDWIDTH, noise_samples, noise_spectrum, pulse_phase, pulse_spectrum
-from speechlm.tokenizer.spectral import frames_of, hann_window, log_mels, mel_filters, pitch_evidence
+from speechlm.tokenizer.source import (
+    BANDWIDTH,
+    noise_samples,
+    noise_spectrum,
+    pulse_phase,
+    pulse_spectrum,
+)
+from speechlm.tokenizer.spectral import (
+    frames_of,
+    hann_window,
+    log_mels,
+    mel_filters,
+    pitch_evidence,
+)
 
 
 def test_overlap_add_inverts_the_transform() -> None:
@@ -28,7 +41,9 @@ def test_pulse_train_is_the_sum_of_cosines() -> None:
         whole = math.floor(harmonics)
         x = 2 * math.pi * (float(phase[0, index]) + pitch[0, index].double() * time)
         series = sum(torch.cos(k * x) for k in range(1, whole + 1))
-        series = (series + (harmonics - whole) * torch.cos((whole + 1) * x)) * math.sqrt(2 / harmonics)
+        series = (series + (harmonics - whole) * torch.cos((whole + 1) * x)) * math.sqrt(
+            2 / harmonics
+        )
         assert torch.allclose(got[0, index], (series * torch.hann_window(512)).float(), atol=2e-3)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,9 +17,10 @@ from .files import write_atomically
 
 MAX_CONFIG_BYTES = 1 << 20
 _Model = TypeVar("_Model", bound=PreTrainedModel)
+_Config = TypeVar("_Config", bound=PreTrainedConfig)
 
 
-def read_config(folder: Path, config_class: type[PreTrainedConfig]) -> PreTrainedConfig:
+def read_config(folder: Path, config_class: type[_Config]) -> _Config:
     """Build a configuration from `folder/config.json`, refusing keys that the class does not know.
 
     `PreTrainedConfig` itself stores unknown keys silently, so that a typo would pass.
@@ -30,7 +31,9 @@ def read_config(folder: Path, config_class: type[PreTrainedConfig]) -> PreTraine
     """
     path = folder / "config.json"
     if not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES:
-        raise CorruptWeights(f"{folder} has no usable config.json; give a folder written by `speechlm export`.")
+        raise CorruptWeights(
+            f"{folder} has no usable config.json; give a folder written by `speechlm export`."
+        )
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -40,26 +43,36 @@ def read_config(folder: Path, config_class: type[PreTrainedConfig]) -> PreTraine
     return config_from_mapping(raw, config_class, str(path))
 
 
-def config_from_mapping(
-    raw: Mapping[str, object], config_class: type[PreTrainedConfig], where: str
-) -> PreTrainedConfig:
+def config_from_mapping(raw: Mapping[str, Any], config_class: type[_Config], where: str) -> _Config:
     """Build a configuration from a mapping, refusing unknown keys and a foreign `model_type`.
 
     Raises:
         ConfigError: Naming `where`, the key, and what was expected.
     """
-    known = set(config_class().to_dict()) | {"architectures", "transformers_version", "dtype", "model_type"}
+    known = set(config_class().to_dict()) | {
+        "architectures",
+        "transformers_version",
+        "dtype",
+        "model_type",
+    }
     if unknown := sorted(set(raw) - known):
-        raise ConfigError(f"{where} has the unknown key {unknown[0]!r}; {config_class.__name__} does not know it.")
+        raise ConfigError(
+            f"{where} has the unknown key {unknown[0]!r}; {config_class.__name__} does not know it."
+        )
     if raw.get("model_type", config_class.model_type) != config_class.model_type:
-        raise ConfigError(f"{where} is for a {raw['model_type']!r} model, not for {config_class.model_type!r}.")
+        raise ConfigError(
+            f"{where} is for a {raw['model_type']!r} model, not for {config_class.model_type!r}."
+        )
+    values: dict[str, Any] = {key: value for key, value in raw.items() if key != "model_type"}
     try:
-        return config_class(**{key: value for key, value in raw.items() if key != "model_type"})
+        return config_class(**values)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     except Exception as error:  # the Hub's strict dataclasses raise errors of their own family
         lines = str(error).split("\n")
-        raise ConfigError(f"{where} has a value of a wrong type: {' '.join(line.strip() for line in lines)}") from error
+        raise ConfigError(
+            f"{where} has a value of a wrong type: {' '.join(line.strip() for line in lines)}"
+        ) from error
 
 
 def load_model(folder: Path, model_class: type[_Model]) -> _Model:
@@ -75,21 +88,31 @@ def load_model(folder: Path, model_class: type[_Model]) -> _Model:
     config = read_config(folder, model_class.config_class)  # type: ignore[arg-type]
     path = folder / "model.safetensors"
     if not path.is_file():
-        raise CorruptWeights(f"{folder} has no model.safetensors; give a folder written by `speechlm export`.")
+        raise CorruptWeights(
+            f"{folder} has no model.safetensors; give a folder written by `speechlm export`."
+        )
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CorruptWeights(f"{path} is not readable safetensors ({error}); export the model again.") from error
+        raise CorruptWeights(
+            f"{path} is not readable safetensors ({error}); export the model again."
+        ) from error
     model = model_class(config)
     own = model.state_dict()
     if set(own) != set(tensors):
         odd = sorted(set(own) ^ set(tensors))[0]
-        raise CorruptWeights(f"{path} and its config.json disagree about the tensor {odd}; export the model again.")
+        raise CorruptWeights(
+            f"{path} and its config.json disagree about the tensor {odd}; export the model again."
+        )
     for name, tensor in tensors.items():
         if tensor.shape != own[name].shape:
-            raise CorruptWeights(f"{path}: {name} has shape {list(tensor.shape)}, expected {list(own[name].shape)}.")
+            raise CorruptWeights(
+                f"{path}: {name} has shape {list(tensor.shape)}, expected {list(own[name].shape)}."
+            )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CorruptWeights(f"{path}: {name} holds values that are not finite; restore the file.")
+            raise CorruptWeights(
+                f"{path}: {name} holds values that are not finite; restore the file."
+            )
     model.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
     return model.eval()
 
@@ -117,5 +140,10 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu()
         digest.update(f"{name}{list(tensor.shape)}".encode())
-        digest.update((tensor.float() if tensor.is_floating_point() else tensor).contiguous().numpy().tobytes())
+        digest.update(
+            (tensor.float() if tensor.is_floating_point() else tensor)
+            .contiguous()
+            .numpy()
+            .tobytes()
+        )
     return digest.hexdigest()[:16]

@@ -1,0 +1,104 @@
+"""What the tasks feed the models, and that it can be learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from speechlm.slm.text import NO_TEXT
+from speechlm.train.batches import Draw
+from speechlm.train.codec import CodecTask, fill_pitch
+from speechlm.train.config import CodecTraining, LanguageModelTraining, read_run_config
+from speechlm.train.slm import LanguageModelTask
+
+
+def test_pitch_is_bridged_where_unvoiced() -> None:
+    filled = fill_pitch(np.array([0, 100, 0, 0, 0, 200, 0], np.float32))
+    assert np.allclose(
+        filled, [100, 100, 100 * 2**0.25, 100 * 2**0.5, 100 * 2**0.75, 200, 200], rtol=1e-5
+    )
+    assert (fill_pitch(np.zeros(3, np.float32)) > 0).all()
+
+
+def test_codec_crops_are_repeatable_and_follow_the_voice(codec_config: Path) -> None:
+    task = CodecTask(read_run_config(codec_config, [], CodecTraining), progress=False)
+    first, again = task.item(Draw(3, 99)), task.item(Draw(3, 99))
+    assert np.array_equal(first.waveform, again.waveform)
+    assert first.waveform.shape == (3200,)
+    assert first.pitch_hz.shape == (40,)
+    voiced = first.pitch_hz[first.voicing > 0]
+    assert len(voiced) > 10
+    assert abs(float(np.median(voiced)) - 110) < 5
+
+
+def test_codec_loss_falls(codec_config: Path) -> None:
+    task = CodecTask(
+        read_run_config(codec_config, ["continuous_steps=0"], CodecTraining), progress=False
+    )
+    torch.manual_seed(0)
+    batch = task.collate([task.item(Draw(i, i)) for i in range(4)])
+    task.before_step(0)
+    task.model.train()
+    optimizer = torch.optim.AdamW(task.model.parameters(), 5e-3)
+    losses = []
+    for step in range(40):
+        loss, parts = task.loss(task.model, batch, step)
+        losses.append(float(parts["mel"]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.6 * losses[0]
+    assert all(p.grad is not None for p in task.model.parameters())
+
+
+def test_a_language_model_item_is_a_prompt_of_the_same_speaker_then_the_target(
+    slm_config: Path,
+) -> None:
+    task = LanguageModelTask(read_run_config(slm_config, [], LanguageModelTraining))
+    with_text = without_text = 0
+    for seed in range(40):
+        row = task.rows[seed % len(task.rows)]
+        example = task.item(Draw(seed % len(task.rows), seed))
+        start = example.prompt_frames
+        assert 10 <= start <= 20
+        assert torch.equal(example.codes[:, start:], row.codes)
+        others = [
+            other for other in task.rows if other.speaker == row.speaker and other.id != row.id
+        ]
+        pieces = [o.codes.unfold(1, start, 1) for o in others]
+        assert any(
+            (piece == example.codes[:, None, :start]).all(-1).all(0).any() for piece in pieces
+        )
+        moves = example.pointer.diff()
+        assert set(moves.tolist()) <= {0, 1}
+        assert int(example.pointer[0]) == 0
+        assert int(example.pointer[-1]) == len(example.symbols) - 1
+        target = torch.tensor(task.symbols.encode(row.phonemes))
+        assert torch.equal(example.symbols[-len(target) :], target)
+        assert example.counts[start:].all()
+        if example.symbols[0] == NO_TEXT:
+            without_text += 1
+            assert not example.counts[:start].any()
+            assert len(example.symbols) == len(target) + 1
+        else:
+            with_text += 1
+            assert example.counts[:start].all()
+    assert min(with_text, without_text) > 8
+
+
+def test_language_model_loss_falls_for_both_stages(slm_config: Path) -> None:
+    for overrides in ([], ["stage=nar"], ["model.alignment=prefix"]):
+        task = LanguageModelTask(read_run_config(slm_config, overrides, LanguageModelTraining))
+        torch.manual_seed(0)
+        batch = task.collate([task.item(Draw(i, i)) for i in range(4)])
+        optimizer = torch.optim.AdamW(task.model.parameters(), 1e-2)
+        losses = []
+        for step in range(30):
+            loss, _ = task.loss(task.model, batch, step)
+            losses.append(float(loss))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        assert losses[-1] < 0.7 * losses[0], overrides
