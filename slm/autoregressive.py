@@ -120,7 +120,8 @@ class AutoregressiveModel(PreTrainedModel):
             qk_norm=config.qk_norm,
             rope_theta=config.rope_theta,
         )
-        self.chosen = CodeEmbedding(max(books - 1, 1), config.codebook_size, width)
+        if books > 1:  # a lone book is conditioned on nothing: no weights without a gradient
+            self.chosen = CodeEmbedding(books - 1, config.codebook_size, width)
         # Without a pointer the end of speech is one more class of the first book.
         has_end = not self.uses_pointer
         self.heads = nn.ModuleList(

@@ -1,16 +1,15 @@
 """Configurations of the language models: a base, an autoregressive and a non-autoregressive one."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: the Hub's `strict` checks no type that is a string.
 from dataclasses import asdict
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from ..errors import ConfigError
 from ..tokenizer.codes import CodecIdentity
-from ..tokenizer.weights import config_from_mapping
+from ..tokenizer.model_folder import config_from_mapping
 from .text import SymbolTable
 
 ALIGNMENTS = ("pointer", "prefix")
@@ -49,8 +48,8 @@ class SpeechLMConfig(PreTrainedConfig):
     text_layers: int = 3
     text_kernel_size: int = 5
     qk_norm: bool = True
-    rope_theta: float = 10_000.0
-    dropout: float = 0.0
+    rope_theta: float | int = 10_000.0
+    dropout: float | int = 0.0
     codec_id: str = ""
     codec_revision: str = ""
     sampling_rate: int = 16_000
@@ -128,8 +127,7 @@ class SpeechLMConfig(PreTrainedConfig):
         """
         fields = asdict(identity)
         fields["codec_revision"] = fields.pop("revision")
-        config = config_from_mapping({**sizes, **fields}, cls, f"The {cls.model_type} recipe")
-        return cast(Self, config)
+        return config_from_mapping({**sizes, **fields}, cls, f"The {cls.model_type} recipe")
 
 
 @strict
@@ -144,8 +142,8 @@ class AutoregressiveConfig(SpeechLMConfig):
 
     model_type = "speechlm-ar"
 
-    input_drop: float = 0.1
-    advance_weight: float = 1.0
+    input_drop: float | int = 0.1
+    advance_weight: float | int = 1.0
 
 
 @strict
@@ -161,8 +159,8 @@ class NonAutoregressiveConfig(SpeechLMConfig):
     model_type = "speechlm-nar"
 
     ar_books: int = 1
-    input_drop: float = 0.08
-    label_smoothing: float = 0.0
+    input_drop: float | int = 0.08
+    label_smoothing: float | int = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Refuse a model without a book to predict."""

@@ -186,10 +186,11 @@ class NonAutoregressiveModel(PreTrainedModel):
             pointer: As in `forward`.
 
         Returns:
-            int64 `[B, K, T]`; prompt and autoregressive books are as given.
+            int64 `[B, K, T]`; prompt, autoregressive books and padding are as given.
         """
         filled = codes.clone()
-        is_target = ~is_before(prompt_frames, codes.shape[2])
+        length = codes.shape[2]
+        is_target = is_before(num_frames, length) & ~is_before(prompt_frames, length)
         for stage in range(self.config.num_stages):
             stages = torch.full((len(codes),), stage, device=codes.device)
             logits = self.stage_logits(

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import CorruptWeights
 from ..tokenizer.codec import load_codec
 from ..tokenizer.codes import CodecIdentity, Codes
-from ..tokenizer.weights import load_model
+from ..tokenizer.model_folder import load_model
 from .autoregressive import AutoregressiveModel
 from .forced_alignment import align
 from .generate import Generation, generate_batch

@@ -1,0 +1,174 @@
+"""Generation: the right codes, in any batch, with a pointer that walks and ends."""
+
+import dataclasses
+
+import pytest
+import torch
+from tiny_language import (
+    IDENTITY,
+    SIZES,
+    K,
+    alone,
+    ar_model,
+    batch_of,
+    nar_model,
+    overfit,
+    speak,
+    text,
+    voice_of,
+)
+
+from speechlm.errors import ConfigError, ModelMismatch, UnsupportedText
+from speechlm.slm.generate import FrameDecoder, generate_batch, generate_codes
+from speechlm.slm.prompt import Voice
+from speechlm.slm.sampling import SamplingConfig
+
+ALIGNMENTS = pytest.mark.parametrize("alignment", ["pointer", "prefix"])
+LIKELIEST = SamplingConfig(temperature=0.0)
+NO_PROMPT = Voice.without_text(torch.zeros(K, 0, dtype=torch.int64), IDENTITY)
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_sentences_known_by_heart_come_out_right(fluent):
+    ar, nar, *_ = fluent
+    for number in range(4):
+        symbols = text(6 + number, number)
+        spoken = generate_codes(
+            ar, nar, symbols, voice_of(number), sampling=LIKELIEST, generator=seeded(0)
+        )
+        codes, pointer = speak(symbols, number)
+        assert torch.equal(spoken.codes, codes)
+        assert torch.equal(spoken.pointer, pointer)
+        assert spoken.finish_reason == "end"
+        assert -2 < spoken.log_probability <= 0
+
+
+def test_the_plain_prefix_model_speaks_and_stops():
+    model = ar_model(alignment="prefix", input_drop=0.0)
+    overfit(model, 120)
+    symbols = text(6, 0)
+    spoken = generate_codes(
+        model,
+        None,
+        symbols,
+        voice_of(0),
+        sampling=dataclasses.replace(LIKELIEST, repetition_window=0),
+    )
+    assert spoken.finish_reason == "end"
+    assert torch.equal(spoken.codes, speak(symbols, 0)[0][:2])
+
+
+@ALIGNMENTS
+@torch.no_grad()
+def test_cached_steps_equal_the_forward_pass(alignment):
+    model, voice, symbols = ar_model(alignment=alignment), voice_of(1), text(5, 1)
+    codes, pointer = speak(symbols, 1)
+    batch = alone(batch_of((voice, symbols, 1)), 0)
+    wanted = model(**batch, return_logits=True).logits[: codes.shape[1]]
+    decoder = FrameDecoder(model, [symbols], [voice], codes.shape[1])
+    previous, age = decoder.start, 0
+    for t in range(codes.shape[1]):
+        age = age + 1 if t and pointer[t] == pointer[t - 1] else 0
+        state = decoder.step(previous, pointer[t : t + 1], torch.tensor([age]))
+        logits = model.book_logits(state, codes[None, :2, t])
+        for book in range(2):
+            got = logits[book][0, : wanted.shape[-1]]
+            assert torch.allclose(got, wanted[t, book], atol=1e-5), (t, book)
+        previous = model.codes(codes[None, :2, t : t + 1]).sum(1)[:, 0]
+
+
+@ALIGNMENTS
+def test_a_batch_equals_each_item_alone(alignment):
+    ar, nar = ar_model(alignment=alignment), nar_model(alignment=alignment)
+    texts = [text(7, 1), text(2, 2), text(11, 3)]
+    voices = [voice_of(1), voice_of(2, num_symbols=2), NO_PROMPT]
+    together = generate_batch(ar, nar, texts, voices, generators=[seeded(i) for i in range(3)])
+    for i, item in enumerate(together):
+        single = generate_codes(ar, nar, texts[i], voices[i], generator=seeded(i))
+        assert torch.equal(item.codes, single.codes)
+        assert torch.equal(item.pointer, single.pointer)
+        assert item.finish_reason == single.finish_reason
+        assert item.log_probability == pytest.approx(single.log_probability, abs=1e-3)
+
+
+@pytest.mark.parametrize("bias", [-50.0, 0.0, 50.0])
+def test_the_pointer_walks_over_every_symbol_and_ends(bias):
+    model = ar_model()
+    torch.nn.init.constant_(model.advance.bias, bias)
+    symbols = text(5, 0)
+    spoken = generate_codes(model, None, symbols, voice_of(0), generator=seeded(0))
+    steps = spoken.pointer.diff()
+    assert spoken.pointer[0] == 0 and spoken.pointer[-1] == len(symbols) - 1
+    assert set(steps.tolist()) <= {0, 1}
+    spent = torch.bincount(spoken.pointer)
+    longest = SIZES["max_frames_per_symbol"]
+    assert spent.min() >= 1 and spent.max() <= longest
+    if bias:  # never leaving by choice, or always
+        assert set(spent.tolist()) == {longest if bias < 0 else 1}
+    assert spoken.finish_reason == "end"
+    assert spoken.codes.shape == (2, len(spoken.pointer))
+
+
+def test_the_cap_on_frames_holds_and_is_told():
+    for alignment in ("pointer", "prefix"):
+        model = ar_model(alignment=alignment)
+        spoken = generate_codes(
+            model, None, text(30, 0), voice_of(0), max_frames=4, generator=seeded(0)
+        )
+        assert spoken.codes.shape[1] == 4
+        assert spoken.finish_reason == "length"
+
+
+def test_the_prefix_model_never_says_nothing():
+    model = ar_model(alignment="prefix")
+    torch.nn.init.constant_(model.heads[0].logits.bias[-1:], 50.0)
+    spoken = generate_codes(model, None, text(3, 0), voice_of(0), sampling=LIKELIEST)
+    assert spoken.codes.shape[1] == 1
+    assert spoken.finish_reason == "end"
+
+
+def test_a_seed_repeats_and_another_differs():
+    model, symbols = ar_model(), text(8, 0)
+    first, again, other = (
+        generate_codes(model, None, symbols, voice_of(0), generator=seeded(s)) for s in (5, 5, 6)
+    )
+    assert torch.equal(first.codes, again.codes)
+    assert first.codes.shape != other.codes.shape or not torch.equal(first.codes, other.codes)
+
+
+def test_a_batch_of_reasons():
+    model, long, short = ar_model(), text(20, 0), text(1, 1)
+    torch.nn.init.constant_(model.advance.bias, 50.0)
+    pair = generate_batch(
+        model,
+        None,
+        [long, short],
+        [voice_of(0)] * 2,
+        max_frames=10,
+        generators=[seeded(0), seeded(1)],
+    )
+    assert [item.finish_reason for item in pair] == ["length", "end"]
+    assert [item.codes.shape[1] for item in pair] == [10, 3]
+
+
+def test_what_does_not_belong_together_is_refused():
+    ar, voice = ar_model(), voice_of(0)
+    foreign = dataclasses.replace(IDENTITY, revision="1" * 16)
+    with pytest.raises(ModelMismatch, match="The voice was made with codec"):
+        generate_codes(ar, None, text(3, 0), dataclasses.replace(voice, identity=foreign))
+    with pytest.raises(ModelMismatch, match="differ in ar_books"):
+        generate_codes(ar, nar_model(ar_books=1), text(3, 0), voice)
+    with pytest.raises(ModelMismatch, match="has 2 codebooks"):
+        thin = dataclasses.replace(voice, codes=voice.codes[:2])
+        generate_codes(ar, nar_model(), text(3, 0), thin)
+    with pytest.raises(UnsupportedText, match="no symbol"):
+        generate_codes(ar, None, torch.zeros(0, dtype=torch.int64), voice)
+    with pytest.raises(UnsupportedText, match="table of 11"):
+        generate_codes(ar, None, torch.tensor([1, 11, 1]), voice)
+    with pytest.raises(ConfigError, match="max_frames"):
+        generate_codes(ar, None, text(3, 0), voice, max_frames=0)
+    with pytest.raises(ConfigError, match="2 texts came with 1 voices"):
+        generate_batch(ar, None, [text(3, 0)] * 2, [voice])

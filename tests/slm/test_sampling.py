@@ -1,0 +1,105 @@
+"""Draws follow the distribution that is asked for, and repeats are drawn again."""
+
+import pytest
+import torch
+from transformers import LogitsProcessorList, TopKLogitsWarper
+
+from speechlm.errors import ConfigError
+from speechlm.slm.sampling import BookSampler, SamplingConfig, draw
+
+NOTHING = torch.zeros(1, 0, dtype=torch.int64)
+
+
+def uniforms(count, seed=0):
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed))
+
+
+def frequencies(scores, count=20_000):
+    drawn = draw(scores.expand(count, -1), uniforms(count))
+    return torch.bincount(drawn, minlength=scores.shape[-1]) / count
+
+
+def test_draws_follow_the_probabilities():
+    scores = torch.tensor([[0.0, 1.0, 2.0, -1.0, 0.5]])
+    assert torch.allclose(frequencies(scores), scores.softmax(-1)[0], atol=0.01)
+
+
+def test_excluded_codes_are_never_drawn():
+    scores = torch.full((1, 8), -torch.inf)
+    scores[0, [0, 3, 5]] = 0.0
+    edges = torch.tensor([0.0, 1 / 3, 2 / 3, 1 - 2**-24])
+    assert set(draw(scores.expand(4, -1), edges).tolist()) <= {0, 3, 5}
+    assert frequencies(scores)[[1, 2, 4, 6, 7]].sum() == 0
+
+
+def test_a_draw_does_not_depend_on_its_batch():
+    scores, chance = torch.randn(50, 30), uniforms(50)
+    together = draw(scores, chance)
+    single = [int(draw(scores[i : i + 1], chance[i : i + 1])) for i in range(50)]
+    assert together.tolist() == single
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({"temperature": 1.0, "top_k": 2}, {3, 2}),
+        ({"temperature": 1.0, "top_k": 0, "top_p": 0.6}, {3}),
+        ({"temperature": 1.0, "top_k": 0, "top_p": 0.8}, {3, 2}),
+        ({"temperature": 0.0}, {3}),
+        ({"temperature": 1.0, "top_k": 0}, {0, 1, 2, 3}),
+    ],
+)
+def test_filters_keep_the_codes_they_should(settings, kept):
+    scores = torch.tensor([[0.0, 1.0, 2.0, 3.0]])  # probabilities .03 .09 .24 .64
+    filtered = SamplingConfig(**settings).processors()(NOTHING, scores)
+    assert set(torch.nonzero(filtered[0] > -torch.inf).flatten().tolist()) == kept
+
+
+def test_temperature_sharpens():
+    scores = torch.tensor([[0.0, 1.0]])
+    cold = SamplingConfig(temperature=0.5, top_k=0).processors()(NOTHING, scores)
+    assert torch.allclose(cold, 2 * scores)
+
+
+def test_residual_books_have_their_own_temperature():
+    config = SamplingConfig(temperature=1.0, residual_temperature=0.0)
+    scores = torch.tensor([[0.0, 1.0, 2.0]])
+    assert torch.isinf(config.processors(is_residual=True)(NOTHING, scores)[0, 0])
+    assert not torch.isinf(config.processors()(NOTHING, scores)[0, 0])
+
+
+def test_a_repeating_code_is_drawn_from_everything():
+    scores = torch.zeros(2000, 4)
+    scores[:, 1] = 2.0
+    sampler = BookSampler(LogitsProcessorList([TopKLogitsWarper(1)]), window=10, ratio=0.1)
+    chance = uniforms(4000).view(2000, 2)
+    stuck = torch.ones(2000, 10, dtype=torch.int64)
+    shares = torch.bincount(sampler(scores, stuck, chance), minlength=4) / 2000
+    assert torch.allclose(shares, scores[0].softmax(-1), atol=0.04)
+    fresh = torch.zeros(2000, 10, dtype=torch.int64)
+    fresh[:, 0] = 1  # once in ten frames is not above the ratio
+    assert bool((sampler(scores, fresh, chance) == 1).all())
+
+
+def test_the_window_forgets():
+    sampler = BookSampler(LogitsProcessorList([TopKLogitsWarper(1)]), window=3, ratio=0.1)
+    scores = torch.tensor([[0.0, 5.0]])
+    history = torch.tensor([[1, 1, 1, 0, 0, 0]])
+    assert int(sampler(scores, history, torch.tensor([[0.5, 0.0]]))) == 1
+    assert int(sampler(scores, history[:, :4], torch.tensor([[0.5, 0.0]]))) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"temperature": -0.1}, "temperature"),
+        ({"residual_temperature": 11.0}, "residual_temperature"),
+        ({"top_k": -1}, "top_k"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"repetition_ratio": 2.0}, "repetition_ratio"),
+        ({"repetition_window": -1}, "repetition_window"),
+    ],
+)
+def test_options_out_of_range_are_refused(settings, name):
+    with pytest.raises(ConfigError, match=f"^{name} is"):
+        SamplingConfig(**settings)
