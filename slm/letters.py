@@ -34,6 +34,8 @@ LETTER_NAMES = (
 ).split()
 _PAD, _EDGE = 0, 1  # letter ids; the letters follow
 _BLANK = 0  # phoneme id; the phonemes follow
+# Two or three capitals, or more that no vowel makes readable; a plural or possessive s may follow.
+_ACRONYM = re.compile(r"([A-Z]{2,3}|[B-DF-HJ-NP-TV-XZ]{4,})('?s)?")
 _VOWELS = frozenset("aeiouæɐɑɒɔəɚɛɜɪʊʌᵻ")
 _NOTE = (
     "The phonemes extra is not installed: the built-in letter-to-phoneme model is used "
@@ -279,7 +281,9 @@ class LetterPhonemes:
             return forms[context_of(following) if len(forms) == 3 else 0]
         *before, last = map(self._read_part, _spellings(group[0]))
         # One main stress a word: the last letter of an acronym, the last piece of a long word.
-        return link("".join(before).replace("ˈ", "ˌ") + last, following)
+        spoken = "".join(before).replace("ˈ", "ˌ") + last
+        acronym = _ACRONYM.fullmatch(group[0])
+        return link(spoken + (_plural_sound(spoken) if acronym and acronym[2] else ""), following)
 
     def _read_part(self, part: str) -> str:
         if len(part) == 1:
@@ -304,11 +308,17 @@ def link(phonemes: str, following: str | None) -> str:
 
 def _spellings(word: str) -> list[str]:
     """The word's readable parts: itself, an acronym's letters, or pieces of an endless word."""
-    stem, _, ending = word.partition("'")
-    if len(stem) > 1 and stem.isupper() and (len(stem) <= 3 or not re.search("[AEIOUY]", stem)):
-        return [*stem.lower(), *([ending.lower()] if ending else [])]
+    if acronym := _ACRONYM.fullmatch(word):
+        return list(acronym[1].lower())
     lower = word.lower()
     return [lower[i : i + MAX_LETTERS] for i in range(0, len(lower), MAX_LETTERS)]
+
+
+def _plural_sound(spoken: str) -> str:
+    """How an s sounds after these phonemes: "FBI's", "CDs", "a UPS's"."""
+    if spoken.endswith(tuple("szʃʒ")):
+        return "ᵻz"
+    return "s" if spoken.endswith(tuple("ptkfθ")) else "z"
 
 
 def _fold(text: str) -> str:

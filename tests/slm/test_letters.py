@@ -72,6 +72,7 @@ def test_punctuation_and_blanks_stay_where_they_were(front_end: LetterPhonemes) 
 
 def test_acronyms_are_spelled_and_headlines_are_not(front_end: LetterPhonemes) -> None:
     assert front_end.phonemize("the FBI") == "ðɪ ˌɛfbˌiːˈaɪ"
+    assert front_end.phonemize("FBI's GPUs") == "ˌɛfbˌiːˈaɪz dʒˌiːpˌiːjˈuːz"
     assert front_end.phonemize("THE CAT SAT") == front_end.phonemize("the cat sat")
 
 
