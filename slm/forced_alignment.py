@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..errors import UnsupportedText
 from .autoregressive import AutoregressiveModel
-from .generate import FrameDecoder
+from .frame_decoder import FrameDecoder
 from .prompt import Voice
 
 DEFAULT_BEAM = 12  # symbols followed at once; 6 to 8 a second of hesitation are enough

@@ -19,7 +19,8 @@ from tiny_language import (
 )
 
 from speechlm.errors import ConfigError, ModelMismatch, UnsupportedText
-from speechlm.slm.generate import FrameDecoder, generate_batch, generate_codes
+from speechlm.slm.frame_decoder import FrameDecoder
+from speechlm.slm.generate import generate_batch, generate_codes
 from speechlm.slm.prompt import Voice
 from speechlm.slm.sampling import SamplingConfig
 

@@ -1,0 +1,127 @@
+"""The autoregressive model behind its cached past, for generation and for forced alignment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from .alignment import pointer_age, text_at
+from .autoregressive import PROMPT, TARGET, AutoregressiveModel
+from .prompt import Voice
+from .transformer import prefix_lm_mask
+
+
+class _Item(NamedTuple):
+    """One item of a batch before padding."""
+
+    prefix: Tensor  # [N, D], the symbols where they are a prefix, else nothing
+    frames: Tensor  # [P, D], the prompt's inputs
+    next_frame: Tensor  # [D], the prompt's last frame, or the start
+    context: Tensor  # [S, D], what a frame reads at each symbol of the target, else nothing
+
+
+class FrameDecoder:
+    """The autoregressive model behind its cached past: the prompts at once, then a frame a call.
+
+    Shorter prompts and texts are padded on the left, so that all items write the same cache slot; a
+    batch of one needs no mask at all.
+
+    Args:
+        model: The autoregressive model.
+        texts: int64 `[S_i]` of each item, the target's symbols.
+        voices: The prompt of each item.
+        capacity: Frames that will be asked for.
+
+    Attributes:
+        start: `[B, D]`, the frame before the first one to generate.
+    """
+
+    def __init__(
+        self,
+        model: AutoregressiveModel,
+        texts: Sequence[Tensor],
+        voices: Sequence[Voice],
+        capacity: int,
+    ) -> None:
+        self.model = model
+        items = [self._item(text, voice) for text, voice in zip(texts, voices, strict=True)]
+        self.start = torch.stack([item.next_frame for item in items])
+        self.context = pad_sequence([item.context for item in items], batch_first=True)
+        prefixes, frames = [i.prefix for i in items], [i.frames for i in items]
+        num_prefix, num_frames = max(map(len, prefixes)), max(map(len, frames))
+        counts = [_count_left(prefixes, num_prefix), _count_left(frames, num_frames)]
+        positions = torch.cat(counts, dim=1).to(model.device)
+        self.position = torch.tensor([[len(x)] for x in frames], device=model.device)
+        self.cache = model.decoder.new_cache(len(items), positions.shape[1] + capacity)
+        is_valid = positions >= 0
+        self.is_visible: Tensor | None = None
+        if not bool(is_valid.all()):
+            self.is_visible = F.pad(is_valid, (0, capacity), value=True)
+        if positions.shape[1]:
+            padded = (
+                torch.stack([_pad_left(x, num_prefix) for x in prefixes]),
+                torch.stack([_pad_left(x, num_frames) for x in frames]),
+            )
+            mask = prefix_lm_mask(is_valid, num_prefix)
+            model.decoder(
+                torch.cat(padded, dim=1), positions.clamp(min=0), mask=mask, cache=self.cache
+            )
+
+    def _item(self, text: Tensor, voice: Voice) -> _Item:
+        model = self.model
+        symbols = torch.cat((voice.symbols.to(model.device), text.to(model.device)))[None]
+        prompt_size = torch.tensor([len(voice.symbols)], device=model.device)
+        total = torch.tensor([symbols.shape[1]], device=model.device)
+        context = model.encode_text(symbols, total, prompt_size)
+        previous = model.previous_codes(voice.codes[None].to(model.device))
+        frames = previous[:, :-1] + model.segment.weight[PROMPT]
+        if not model.uses_pointer:
+            return _Item(context[0], frames[0], previous[0, -1], context[0, :0])
+        pointer = voice.pointer[None].to(model.device)
+        age = pointer_age(pointer, model.config.max_frames_per_symbol)
+        frames = frames + text_at(context, pointer) + model.age(age)
+        return _Item(context[0, :0], frames[0], previous[0, -1], context[0, len(voice.symbols) :])
+
+    def step(self, previous: Tensor, pointer: Tensor, age: Tensor) -> Tensor:
+        """State of the next frame.
+
+        Args:
+            previous: `[B, D]`, the frame before (`start` at first).
+            pointer: int64 `[B]`, index into the item's own text.
+            age: int64 `[B]`, frames already spent on that symbol.
+
+        Returns:
+            `[B, D]`.
+        """
+        model = self.model
+        x = previous + model.segment.weight[TARGET]
+        if model.uses_pointer:
+            item = torch.arange(len(x), device=x.device)
+            x = x + self.context[item, pointer] + model.age(age)
+        mask = None
+        if self.is_visible is not None:
+            mask = self.is_visible[:, None, None, : self.cache.length + 1]
+        state = model.decoder(x[:, None], self.position, mask=mask, cache=self.cache)
+        self.position = self.position + 1
+        return state[:, 0]
+
+    def repeat(self, count: int) -> None:
+        """Go on with `count` copies of the only item."""
+        self.cache = self.cache.repeat(count)
+        self.context = self.context.expand(count, -1, -1)
+        self.start = self.start.expand(count, -1)
+        self.position = self.position.expand(count, -1)
+
+
+def _pad_left(x: Tensor, length: int) -> Tensor:
+    return F.pad(x, (0, 0, length - len(x), 0))
+
+
+def _count_left(items: Sequence[Tensor], length: int) -> Tensor:
+    """Positions of items padded on the left, negative at padding: int64 `[B, length]`."""
+    return torch.stack([torch.arange(length) - (length - len(x)) for x in items])
