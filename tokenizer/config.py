@@ -1,7 +1,6 @@
 """The codec's configuration: one dataclass for every size, rate and variant."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: with it the Hub's `strict` checks no types.
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 

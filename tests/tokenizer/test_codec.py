@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassFieldValidationError
 from tiny_codecs import tiny_codec, voice
 from transformers import AutoFeatureExtractor, AutoModel
 
@@ -162,6 +163,11 @@ def test_broken_model_folders_are_refused(tmp_path) -> None:
 def test_contradicting_sizes_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         CodecConfig(**wrong)
+
+
+def test_a_value_of_a_wrong_type_is_refused() -> None:
+    with pytest.raises(StrictDataclassFieldValidationError):
+        CodecConfig(encoder_layers="two")
 
 
 def test_feature_extractor_makes_what_the_model_takes(tmp_path) -> None:
