@@ -123,6 +123,7 @@ def render(text: str, voice: SyntheticVoice, seed: int) -> SyntheticUtterance:
     ends = np.cumsum(counts)
     length = int(ends[-1])
     phase = _phase(voice.pitch_hz, length, chance)
+    sound: NDArray[Any]
     noises = {symbol: _band_noise(length, *_NOISE[symbol][0], chance) for symbol in _NOISE}
     waveform = _HUM * chance.standard_normal(length)
     ramp = round(_RAMP_SECONDS * SAMPLING_RATE / 2)
@@ -140,7 +141,7 @@ def render(text: str, voice: SyntheticVoice, seed: int) -> SyntheticUtterance:
 
 
 def make_synthetic_corpus(
-    folder: Path, *, num_voices: int = 11, texts_per_voice: int = 12, seed: int = 0
+    folder: Path, *, num_voices: int = 25, texts_per_voice: int = 5, seed: int = 0
 ) -> Path:
     """Write WAV files and the JSON lines that list them with phonemes and durations.
 

@@ -1,7 +1,7 @@
 """The whole road in minutes: what `make tiny` walks, on self-made signals with the tiny recipes.
 
-It shows a contributor that every step still leads to the next one, from a corpus to a voice that
-training never heard, in both shapes of language model. It says nothing about real speech.
+It shows a contributor that every step still leads to the next one, from a corpus to speech after the
+prompt of an unheard voice, in both shapes of language model. It says nothing about real speech.
 """
 
 from __future__ import annotations
