@@ -21,6 +21,8 @@ from .config import CodecConfig
 from .source import noise_spectrum, pulse_phase, pulse_spectrum
 from .spectral import hann_window
 
+# A mel loss gives the bins next to half the sampling rate no weight: left to itself the head whistles there.
+PASSBAND = 0.4875  # of the sampling rate: 7.8 kHz at 16 kHz
 MAX_LOG_GAIN = 5.0  # about 43 dB above a unit source; training never needs it, a bad code might
 
 
@@ -83,7 +85,8 @@ class FourierDecoder(nn.Module):
             if config.head_layers
             else None
         )
-        bins = config.fft_size // 2 + 1
+        self.all_bins = bins = config.fft_size // 2 + 1
+        self.num_bins = int(PASSBAND * config.fft_size) + 1
         # per bin: log-gain and phase of the tonal part, and, with a source, log-gain of the noise
         self.head = nn.Linear(config.head_width, bins * (3 if config.has_harmonic_source else 2))
         self.pitch_head = (
@@ -136,6 +139,7 @@ class FourierDecoder(nn.Module):
             spectra = self._spectra(
                 parts.float(), log_pitch, voicing_logit, pitch_hz, voicing, noise_seed
             )
+            spectra = F.pad(spectra[..., : self.num_bins], (0, self.all_bins - self.num_bins))
             # one frame past each end still belongs to the item, later ones of a padded batch do not
             spectra = spectra * inner.repeat_interleave(up, 1)
             waveform = overlap_add(spectra, config.synthesis_hop, config.fft_size)
