@@ -38,7 +38,7 @@ class AutoregressiveOutput(ModelOutput):
     """What one pass with targets gives.
 
     Attributes:
-        loss: Mean of the book losses, plus the weighted advance loss; nats.
+        loss: Weighted mean of the book losses, plus the weighted advance loss; nats.
         book_losses: float `[ar_books]`, mean cross-entropy of each book over the counted frames.
         advance_loss: Binary cross-entropy of stay or advance (0 with the prefix alignment).
         top10_accuracy: Share of counted frames whose first code is among the ten likeliest.
@@ -205,7 +205,9 @@ class AutoregressiveModel(PreTrainedModel):
         losses = torch.stack(
             [F.cross_entropy(book.float(), counted[:, k]) for k, book in enumerate(logits)]
         )
-        loss, advance_loss = losses.mean(), losses.new_zeros(())
+        weights = losses.new_full((len(losses),), self.config.residual_weight)
+        weights[: max(1, self.config.num_masked_books)] = 1.0
+        loss, advance_loss = (losses * weights).sum() / weights.sum(), losses.new_zeros(())
         if self.uses_pointer and pointer is not None:
             moves = advances_after(pointer, num_frames)[loss_mask]
             score = self.advance(states[loss_mask]).squeeze(-1).float()

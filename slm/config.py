@@ -138,12 +138,15 @@ class AutoregressiveConfig(SpeechLMConfig):
         input_drop: Share of the target's input frames whose codes training hides, so that the model
             leans on the text and not on its last frame only.
         advance_weight: Weight of the advance loss beside the mean loss of the books.
+        residual_weight: Weight of a residual book's loss beside a masked book's: what residual books
+            code is mostly noise, which no amount of training predicts.
     """
 
     model_type = "speechlm-ar"
 
     input_drop: float | int = 0.1
     advance_weight: float | int = 1.0
+    residual_weight: float | int = 0.25
 
 
 @strict
