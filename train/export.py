@@ -67,6 +67,8 @@ def _model(run: Path) -> PreTrainedModel:
 
 def _card(asked: dict[str, Any], model: PreTrainedModel, step: int, files: RunFolder) -> str:
     """What a stranger must know: what it is, what it was trained on, its last figures, its limits."""
+    is_codec = isinstance(model, CodecModel)
+    revision = model.identity.revision if is_codec else fingerprint(model.state_dict())
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     lines = (
         files.metrics.read_text(encoding="utf-8").splitlines() if files.metrics.is_file() else []
@@ -79,7 +81,7 @@ def _card(asked: dict[str, Any], model: PreTrainedModel, step: int, files: RunFo
     return (
         f"# {model.config.model_type}\n\n"
         f"{parameters:.1f} M parameters, {step} steps, exported by speechlm; "
-        f"weights {fingerprint(model.state_dict())}.\n\n"
+        f"weights {revision}.\n\n"
         f"Trained on: {', '.join(Path(source).parent.name or source for source in sources)}.\n\n"
         f"| held-out figure | value |\n|---|---|\n{rows}\n\n"
         "Voices: speak in a person's voice only with that person's consent, "
