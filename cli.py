@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import __version__
-from .errors import CorruptCodes, SpeechLMError, UnsupportedAudio
+from .errors import CorruptCodes, SpeechLMError
 
 
 class _Commands(TyperGroup):
@@ -192,28 +192,15 @@ def export(
     typer.echo(out)
 
 
-def _voice(prompt: str | None) -> Path:
-    """Find what `--prompt` means: a file, a shipped voice, or, if not given, the first voice."""
-    from .slm.speak import shipped_voices
-
-    voices = shipped_voices()
-    name = prompt if prompt is not None else next(iter(voices), "")
-    found = Path(name) if Path(name).is_file() else voices.get(name)
-    if found is None:
-        raise UnsupportedAudio(
-            f"The prompt {name!r} is neither a recording nor a shipped voice "
-            f"({', '.join(voices) or 'none'}); give one of them to --prompt."
-        )
-    return found
-
-
 @app.command()
 def say(
     text: Annotated[str, typer.Argument(help="What to say.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Audio file to write.")],
     prompt: Annotated[
         str | None,
-        typer.Option(help="Recording of the voice, or a shipped voice's name; default: the first."),
+        typer.Option(
+            help="Recording of the voice, or a shipped one: clara (default), isla, martin, oliver."
+        ),
     ] = None,
     prompt_text: Annotated[str | None, typer.Option(help="What the prompt says.")] = None,
     seed: Seed = 0,
@@ -229,10 +216,10 @@ def say(
 
     Clone only voices whose owners agreed to it.
     """
-    from .slm.speak import Speaker
+    from .slm.speak import Speaker, find_voice
     from .tokenizer.audio import write_audio
 
-    voice = _voice(prompt)
+    voice = find_voice(prompt)  # before the models load
     sampling: dict[str, Any] = {"temperature": temperature, "top_k": top_k}
     given = {name: value for name, value in sampling.items() if value is not None}
     speaker = Speaker.from_pretrained(model)

@@ -7,7 +7,7 @@ from types import ModuleType
 
 from ..errors import MissingExtra
 
-EXTRA = "pip install speechlm[eval]"
+EXTRA = "pip install '.[eval]' in a checkout"
 
 
 def require(module: str, purpose: str, install: str = EXTRA) -> ModuleType:

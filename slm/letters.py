@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..errors import CorruptWeights, MissingExtra, UnsupportedText
 from .normalize import normalize
-from .text import require_text
+from .text import require_latin, require_text
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
 MAX_LETTERS = 40  # of one word; longer ones are read in parts
@@ -39,7 +39,7 @@ _ACRONYM = re.compile(r"([A-Z]{2,3}|[B-DF-HJ-NP-TV-XZ]{4,})('?s)?")
 _VOWELS = frozenset("aeiouæɐɑɒɔəɚɛɜɪʊʌᵻ")
 _NOTE = (
     "The phonemes extra is not installed: the built-in letter-to-phoneme model is used "
-    "(pip install speechlm[phonemes])."
+    "(pip install '.[phonemes]' in a checkout)."
 )
 
 
@@ -176,7 +176,7 @@ class LetterPhonemes:
         if language != "en-us":
             raise MissingExtra(
                 f"The built-in letter-to-phoneme model speaks en-us, not {language}; "
-                "install espeak-ng with pip install speechlm[phonemes]."
+                "install the extra `phonemes` for espeak-ng (pip install '.[phonemes]' in a checkout)."
             )
         folder = importlib.resources.files(str(__package__)) / "weights" / "letters"
         return cls.from_folder(folder, note=_NOTE)
@@ -220,7 +220,7 @@ class LetterPhonemes:
         Raises:
             UnsupportedText: If the text is empty, too long, or has no word in Latin letters.
         """
-        spoken = _fold(normalize(require_text(text)))
+        spoken = _fold(require_latin(normalize(require_text(text))))
         if spoken.isupper():  # a headline, not one acronym after the other
             spoken = spoken.lower()
         clauses = re.split(r'([;:,.!?—…"()]+)', spoken)

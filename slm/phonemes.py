@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import ConfigError, MissingExtra, UnsupportedText
 from .normalize import normalize
-from .text import SymbolTable, is_speakable, require_text
+from .text import SymbolTable, is_speakable, require_latin, require_text
 
 # espeak writes a few sounds in a way that the speech data does not: one sign for r, none for
 # palatal release, and the nearest English sound for those of foreign names.
@@ -55,7 +55,7 @@ class EspeakPhonemes:
         """
         spoken = require_text(text)
         if self.language.startswith("en"):
-            spoken = normalize(spoken)
+            spoken = require_latin(normalize(spoken))
         phonemes = self.phonemize_raw([spoken])[0]
         if not is_speakable(phonemes):
             raise UnsupportedText(
@@ -81,7 +81,7 @@ def _espeak_backend(language: str) -> Any:
         from phonemizer.backend.espeak.wrapper import EspeakWrapper
     except ImportError as error:
         raise MissingExtra(
-            "Phonemes by espeak-ng need the phonemes extra: pip install speechlm[phonemes]."
+            "Phonemes by espeak-ng need the extra `phonemes`: pip install '.[phonemes]' in a checkout."
         ) from error
     quiet = logging.getLogger("speechlm.phonemizer")
     quiet.setLevel(logging.ERROR)  # it warns at each word that espeak joins with the next one

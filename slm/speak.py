@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from ..errors import CorruptWeights
+from ..errors import CorruptWeights, UnsupportedAudio
 from ..tokenizer.codec import load_codec
 from ..tokenizer.codes import CodecIdentity, Codes
 from ..tokenizer.model_folder import load_model
@@ -126,8 +126,8 @@ class Speaker:
         root = _shipped() if folder is None else Path(folder)
         if not (root / "ar").is_dir():
             raise CorruptWeights(
-                f"{root} has no folder `ar` with a language model; give a folder that holds the "
-                "exports of both models as `ar` and `nar`."
+                f"{root} has no folder `ar` with a language model; give a folder that holds an "
+                "exported AR model as `ar` and, if that leaves books open, a NAR model as `nar`."
             )
         ar = load_model(root / "ar", AutoregressiveModel)
         has_nar = (root / "nar").is_dir()
@@ -143,7 +143,7 @@ class Speaker:
 
     def prepare_voice(
         self,
-        prompt: str | os.PathLike[str] | Tensor,
+        prompt: str | os.PathLike[str] | Tensor | None = None,
         *,
         sampling_rate: int | None = None,
         prompt_text: str | None = None,
@@ -151,7 +151,8 @@ class Speaker:
         """Turn a recording into a voice that serves any number of texts.
 
         Args:
-            prompt: A file in any format and rate, or a waveform float `[L]`.
+            prompt: A file in any format and rate, a shipped voice's name, or a waveform float `[L]`;
+                None takes the first shipped voice.
             sampling_rate: Rate of a waveform; the codec's if None.
             prompt_text: What the recording says. None is the usual way; a transcript is aligned
                 with the recording, which takes about its duration.
@@ -161,7 +162,7 @@ class Speaker:
             UnsupportedText: If the transcript cannot be spoken or cannot fit the recording.
         """
         waveform = read_prompt(
-            prompt,
+            prompt if isinstance(prompt, Tensor) else find_voice(prompt),
             self.sampling_rate,
             source_rate=sampling_rate,
             is_whole=prompt_text is not None,
@@ -187,7 +188,7 @@ class Speaker:
     def say(
         self,
         text: str,
-        prompt: str | os.PathLike[str] | Tensor | Voice,
+        prompt: str | os.PathLike[str] | Tensor | Voice | None = None,
         *,
         sampling_rate: int | None = None,
         prompt_text: str | None = None,
@@ -205,7 +206,7 @@ class Speaker:
 
         Args:
             text: What to say.
-            prompt: A file, a waveform float `[L]`, or a voice made by `prepare_voice`.
+            prompt: As in `prepare_voice`, or a voice that it made.
             sampling_rate: Rate of a waveform; the codec's if None.
             prompt_text: As in `prepare_voice`.
             seed: The same seed gives the same speech.
@@ -271,6 +272,23 @@ class Speaker:
 def shipped_voices() -> dict[str, Path]:
     """Short recordings of synthetic voices that ship with speechlm: name to file, in order."""
     return {path.stem: path for path in sorted((_shipped() / "voices").glob("*.opus"))}
+
+
+def find_voice(prompt: str | os.PathLike[str] | None) -> Path:
+    """The recording that a prompt means: a file, a shipped voice's name, or by default the first voice.
+
+    Raises:
+        UnsupportedAudio: If it is neither.
+    """
+    voices = shipped_voices()
+    name = next(iter(voices), "") if prompt is None else os.fspath(prompt)
+    found = Path(name) if Path(name).is_file() else voices.get(name)
+    if found is None:
+        raise UnsupportedAudio(
+            f"The prompt {name!r} is neither a recording nor a shipped voice "
+            f"({', '.join(voices) or 'none'}); give one of them."
+        )
+    return found
 
 
 def _shipped() -> Path:

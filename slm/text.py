@@ -7,12 +7,12 @@ data count.
 
 from __future__ import annotations
 
-import importlib.util
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
-from ..errors import ConfigError, UnsupportedText
+from ..errors import ConfigError, MissingExtra, UnsupportedText
 from .normalize import ends_with_abbreviation, normalize
 
 PAD, BOUNDARY, NO_TEXT = 0, 1, 2
@@ -148,13 +148,31 @@ def default_front_end(language: str = "en-us") -> TextFrontEnd:
         MissingExtra: If the extra is absent and the language is not English.
         ConfigError: If espeak-ng does not know the language.
     """
-    if all(importlib.util.find_spec(name) for name in ("phonemizer", "espeakng_loader")):
-        from .phonemes import EspeakPhonemes
-
-        return EspeakPhonemes(language)
     from .letters import LetterPhonemes
+    from .phonemes import EspeakPhonemes
+
+    try:
+        return EspeakPhonemes(language)
+    except MissingExtra:
+        if not language.startswith("en"):
+            raise
 
     return LetterPhonemes.shipped(language)
+
+
+def require_latin(text: str) -> str:
+    """The text itself, which English front ends can read.
+
+    Raises:
+        UnsupportedText: If it holds a letter of another script, which they would drop or spell out.
+    """
+    for character in text:
+        if character.isalpha() and not unicodedata.name(character, "").startswith("LATIN"):
+            raise UnsupportedText(
+                f"The text holds {character!r}, a letter that the English front end cannot read; "
+                "write it in Latin letters."
+            )
+    return text
 
 
 def is_speakable(phonemes: str) -> bool:

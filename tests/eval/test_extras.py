@@ -20,13 +20,13 @@ from speechlm.eval.transcripts import score_transcripts
 
 WAVE = torch.sin(torch.arange(8000) / 20)
 USES: list[tuple[str, str, Callable[[], object]]] = [
-    ("pesq", "speechlm[eval]", lambda: pesq_wideband(WAVE, WAVE, 16_000)),
-    ("pystoi", "speechlm[eval]", lambda: stoi(WAVE, WAVE, 16_000)),
-    ("jiwer", "speechlm[eval]", lambda: score_transcripts(["a"], ["a"])),
-    ("faster_whisper", "speechlm[eval]", Recognizer.find),
+    ("pesq", "[eval]", lambda: pesq_wideband(WAVE, WAVE, 16_000)),
+    ("pystoi", "[eval]", lambda: stoi(WAVE, WAVE, 16_000)),
+    ("jiwer", "[eval]", lambda: score_transcripts(["a"], ["a"])),
+    ("faster_whisper", "[eval]", Recognizer.find),
     (
         "matplotlib.figure",
-        "speechlm[plots]",
+        "[plots]",
         lambda: save_spectrograms(Path("x"), {"a": (WAVE, 9)}),
     ),
     ("webrtcvad", "make scorers", SpeakerEncoder),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import random
+import sys
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechlm.errors import ConfigError, MissingExtra, UnsupportedText
-from speechlm.slm import text as text_module
+from speechlm.slm.letters import LetterPhonemes
 from speechlm.slm.normalize import normalize
 from speechlm.slm.phonemes import EspeakPhonemes, tidy_phonemes
 from speechlm.slm.text import (
@@ -30,7 +31,7 @@ WORDS = """
 the a of to strength rhythm queue colonel island Nebuchadnezzar naïve café button mountain water
 mother-in-law John's dogs' don't o'clock FBI NASA Ph.D. U.S. x-ray jalapeño loch Bach genre Müller
 3.14 $5.20 1999 21st 10:30 50% & @ (perhaps) "quoted" 'single' well— wait... what?! yes; no: über
-Straße 日本 Москва 😀 ½ °C A22 www.example.com a_b c/d [brackets] {braces} <tag> * # ~
+Straße 😀 ½ °C A22 www.example.com a_b c/d [brackets] {braces} <tag> * # ~
 """.split()
 
 
@@ -101,6 +102,15 @@ def test_espeak_refuses_text_it_cannot_speak(espeak: EspeakPhonemes, text: str) 
         espeak.phonemize(text)
 
 
+@pytest.mark.parametrize("text", ["Привет", "I love 你好", "naïve Ωmega"])
+def test_letters_of_another_script_are_refused_not_dropped(text: str) -> None:
+    with pytest.raises(UnsupportedText, match="cannot read"):
+        default_front_end().phonemize(text)
+    with pytest.raises(UnsupportedText, match="cannot read"):
+        LetterPhonemes.shipped().phonemize(text)
+    assert LetterPhonemes.shipped().phonemize("naïve café")
+
+
 def test_an_unknown_language_is_refused() -> None:
     pytest.importorskip("phonemizer")
     with pytest.raises(ConfigError, match="xx-nowhere"):
@@ -110,11 +120,11 @@ def test_an_unknown_language_is_refused() -> None:
 def test_without_espeak_the_letter_model_speaks_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(text_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     front_end = default_front_end()
     assert isinstance(front_end, TextFrontEnd)
     assert front_end.note is not None
-    assert "speechlm[phonemes]" in front_end.note
+    assert "[phonemes]" in front_end.note
     assert TABLE.encode(front_end.phonemize("Any sentence of yours."))
     with pytest.raises(MissingExtra, match="phonemes"):
         default_front_end("de")
@@ -129,7 +139,7 @@ def test_espeak_without_its_packages_names_the_extra(monkeypatch: pytest.MonkeyP
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(MissingExtra, match=r"pip install speechlm\[phonemes\]"):
+    with pytest.raises(MissingExtra, match="extra `phonemes`"):
         EspeakPhonemes()
 
 
