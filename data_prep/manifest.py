@@ -140,9 +140,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         CorpusError: If the file cannot be opened or a line is longer than 1 MiB.
     """
     if not path.is_file():
-        raise CorpusError(
-            f"{path} does not exist or is not a file; give the path of a JSONL manifest."
-        )
+        inside = path / "manifest.jsonl"
+        hint = str(inside) if inside.is_file() else "the path of a JSONL manifest"
+        raise CorpusError(f"{path} does not exist or is not a file; give {hint}.")
     with path.open("rb") as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES + 1):

@@ -208,5 +208,5 @@ class Codes:
             raise CorruptCodes(f"{name} cannot be used: {error}") from error
         except (SafetensorError, OSError, ValueError) as error:
             raise CorruptCodes(
-                f"{name} is not a readable codes file ({error}); encode the audio again."
+                f"{name} is no .codes file, or a damaged one; give what `speechlm encode` wrote."
             ) from error

@@ -166,6 +166,9 @@ def read_run_config(path: Path, overrides: list[str], kind: type[_Config]) -> _C
         return kind.model_validate(raw)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+            f"{'.'.join(map(str, problem['loc']))}: "
+            + ("unknown key" if problem["type"] == "extra_forbidden" else problem["msg"])
+            for problem in error.errors()
         )
-        raise ConfigError(f"{path} is refused: {problems}.") from error
+        given = " with " + ", ".join(overrides) if overrides else ""
+        raise ConfigError(f"{path}{given} is refused: {problems}.") from error
