@@ -7,7 +7,7 @@ from types import ModuleType
 
 from ..errors import MissingExtra
 
-EXTRA = "pip install '.[eval]' in a checkout"
+EXTRA = "pip install '.[eval]'"
 
 
 def require(module: str, purpose: str, install: str = EXTRA) -> ModuleType:
@@ -26,5 +26,5 @@ def require(module: str, purpose: str, install: str = EXTRA) -> ModuleType:
     except ImportError as error:
         raise MissingExtra(
             f"{purpose} needs the package {module.partition('.')[0]}, which is not installed; "
-            f"run `{install}`."
+            f"in a checkout run `{install}`."
         ) from error

@@ -17,7 +17,7 @@ from ..tokenizer.files import write_atomically
 from .extras import require
 from .spectra import mel_spectrogram, power_spectrogram
 
-PLOTS_EXTRA = "pip install '.[plots]' in a checkout"
+PLOTS_EXTRA = "pip install '.[plots]'"
 FLOOR_DB = -80.0
 MAX_PANELS = 8
 _MEL_BANDS = 80
