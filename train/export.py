@@ -67,8 +67,10 @@ def _model(run: Path) -> PreTrainedModel:
 
 def _card(asked: dict[str, Any], model: PreTrainedModel, step: int, files: RunFolder) -> str:
     """What a stranger must know: what it is, what it was trained on, its last figures, its limits."""
-    is_codec = isinstance(model, CodecModel)
-    revision = model.identity.revision if is_codec else fingerprint(model.state_dict())
+    if isinstance(model, CodecModel):
+        revision = model.identity.revision
+    else:
+        revision = fingerprint(model.state_dict())
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     lines = (
         files.metrics.read_text(encoding="utf-8").splitlines() if files.metrics.is_file() else []
