@@ -138,8 +138,8 @@ class AutoregressiveConfig(SpeechLMConfig):
         input_drop: Share of the target's input frames whose codes training hides, so that the model
             leans on the text and not on its last frame only.
         advance_weight: Weight of the advance loss beside the mean loss of the books.
-        residual_weight: Weight of a residual book's loss beside a masked book's: what residual books
-            code is mostly noise, which no amount of training predicts.
+        residual_weight: Weight of a residual book's loss beside a masked book's. Residual codes are
+            close to noise: the first weights reached 6.4 to 6.6 of log(1024) = 6.9 nats on them.
     """
 
     model_type = "speechlm-ar"
