@@ -192,7 +192,7 @@ class CodecTask:
                 )
         return total, parts
 
-    def _validation_crops(self) -> list[tuple[Crop, int]]:
+    def _validation_crops(self) -> list[Crop]:
         """Fixed utterances, evenly spread over the validation packs, at most five seconds of each."""
         chosen = []
         share = max(1, self.config.validation_items // len(self.valid_packs))
@@ -203,7 +203,7 @@ class CodecTask:
             ):
                 seconds = min(5.0, int(pack.lengths[index]) / pack.sampling_rate)
                 length = max(hop, int(seconds * pack.sampling_rate) // hop * hop)
-                chosen.append((self._cut(pack, index, 0, length), length))
+                chosen.append(self._cut(pack, index, 0, length))
         return chosen
 
     def validate(self, model: nn.Module) -> Validation:
@@ -215,7 +215,7 @@ class CodecTask:
         counts = torch.zeros(config.num_codebooks, config.codebook_size)
         audio: dict[str, np.ndarray[Any, Any]] = {}
         device = next(model.parameters()).device
-        for number, (crop, _) in enumerate(self._validation_crops()):
+        for number, crop in enumerate(self._validation_crops()):
             waveform = torch.from_numpy(crop.waveform)[None].to(device)
             fewest = max(1, config.num_masked_books)
             for name, books in (("mel", config.num_codebooks), ("mel_fewest_books", fewest)):

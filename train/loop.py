@@ -102,6 +102,9 @@ class Trainer:
         )
         self.files = RunFolder(folder)
         self.step = 0
+        # sums of what is logged, over the steps since the last logged one; part of a checkpoint
+        self.sums: dict[str, float] = {}
+        self.logged = 0
 
     def run(self) -> None:
         """Train to the end.
@@ -144,15 +147,15 @@ class Trainer:
             plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1
         model, optimizer, loader = accelerator.prepare(self.task.model, optimizer, loader)
         self.averages = AveragedWeights(accelerator.unwrap_model(model), settings.ema_decay)
-        progress = self.files.restore(accelerator, self.averages) or {}
+        progress: dict[str, Any] = self.files.restore(accelerator, self.averages) or {}
         if progress and progress["data"] != self.task.fingerprint:
             raise ConfigError(
                 f"{self.files.folder} was trained on other data than is there now; "
                 "choose another --run folder."
             )
-        self.step = int(progress.get("step", 0))  # type: ignore[call-overload]
-        sampler.epoch = int(progress.get("epoch", 0))  # type: ignore[call-overload]
-        sampler.start = int(progress.get("batch", 0))  # type: ignore[call-overload]
+        self.step = progress.get("step", 0)
+        self.logged, self.sums = progress.get("logged", self.step), progress.get("sums", {})
+        sampler.epoch, sampler.start = progress.get("epoch", 0), progress.get("batch", 0)
         self.writer = SummaryWriter(str(self.files.folder / "tensorboard"), purge_step=self.step)
         self._train(model, optimizer, loader, sampler)
         self.writer.close()
@@ -167,8 +170,7 @@ class Trainer:
             disable=not accelerator.is_main_process,
             mininterval=5,
         )
-        sums: dict[str, float] = {}
-        began, logged = time.monotonic(), self.step
+        began, timed = time.monotonic(), self.step
         model.train()
         while self.step < settings.total_steps:
             consumed = sampler.start
@@ -188,24 +190,25 @@ class Trainer:
                     optimizer.zero_grad()
                 consumed += accelerator.num_processes
                 for name, value in {"loss": loss, **parts}.items():
-                    sums[name] = sums.get(name, 0.0) + float(value.detach())
+                    self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
                 if not accelerator.sync_gradients:
                     continue
                 self.step += 1
                 self.averages.update(accelerator.unwrap_model(model), self.step)
                 bar.update()
-                if not math.isfinite(sums["loss"]):
+                if not math.isfinite(self.sums["loss"]):
                     raise SpeechLMError(
                         f"The loss is not finite at step {self.step}; "
                         "lower run.learning_rate or use precision fp32."
                     )
                 if self.step % settings.log_every == 0 or self.step == settings.total_steps:
-                    steps = (self.step - logged) * settings.accumulation
-                    record = {name: value / steps for name, value in sums.items()}
+                    batches = (self.step - self.logged) * settings.accumulation
+                    record = {name: value / batches for name, value in self.sums.items()}
                     record["gradient_norm"] = float(norm) if norm is not None else 0.0
                     record["learning_rate"] = learning_rate(settings, self.step - 1)
-                    self._log("train", record, time.monotonic() - began, self.step - logged)
-                    sums, began, logged = {}, time.monotonic(), self.step
+                    self._log("train", record, time.monotonic() - began, self.step - timed)
+                    self.sums, self.logged = {}, self.step
+                    began, timed = time.monotonic(), self.step
                 if self.step % settings.validate_every == 0 or self.step == settings.total_steps:
                     self._validate(model)
                     began = time.monotonic()
@@ -246,6 +249,8 @@ class Trainer:
             "epoch": sampler.epoch,
             "batch": consumed,
             "data": self.task.fingerprint,
+            "logged": self.logged,
+            "sums": self.sums,
         }
         self.files.save(self.accelerator, self.averages, progress, self.settings.keep_checkpoints)
 

@@ -23,6 +23,7 @@ from speechlm.train.config import RunSettings
 from speechlm.train.export import export_run
 from speechlm.train.loop import learning_rate
 from speechlm.train.run import run_training
+from speechlm.train.slm import LanguageModelTask
 
 
 def curve(run: Path) -> list[dict[str, float]]:
@@ -56,6 +57,25 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
     lines = [line for line in curve(parts) if line["split"] == "train" or line["step"] in steps]
     assert lines == curve(whole)
     assert all(torch.equal(a, weights(parts)[name]) for name, a in weights(whole).items())
+
+
+def test_figures_logged_across_a_stop_are_the_undisturbed_ones(
+    slm_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the checkpoint at step 3 lies between the logged steps 2 and 4, the stop between 4 and 6
+    often = ["run.log_every=2"]
+    whole = run_training("slm", slm_config, often, tmp_path / "whole")
+    going = LanguageModelTask.before_step
+
+    def stop(task: LanguageModelTask, step: int) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+        going(task, step)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(LanguageModelTask, "before_step", stop)
+        run_training("slm", slm_config, often, tmp_path / "stopped")
+    assert_same_run(whole, run_training("slm", slm_config, often, tmp_path / "stopped"))
 
 
 def test_killed_at_random_moments_it_ends_as_the_undisturbed_run(
