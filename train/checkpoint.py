@@ -1,8 +1,8 @@
 """Checkpoints that exist whole or not at all, and averaged weights.
 
 A run folder holds `config.json` (what was asked), `metrics.jsonl` (one line a logged step) and
-`checkpoints/step-N`. Accelerate writes optimizer state as pickles: a run folder is trusted and stays where
-it was made; what is shared is an export.
+`checkpoints/step-N`, where discriminators, if there are any, are `model_1.safetensors`. Accelerate writes
+optimizer state as pickles: a run folder is trusted and stays where it was made; what is shared is an export.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from pydantic import ValidationError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..tokenizer.files import write_atomically
+from .config import Strict
 
 _PREFIX = "step-"
 
@@ -59,16 +61,18 @@ class RunFolder:
         self.metrics = folder / "metrics.jsonl"
         self.config = folder / "config.json"
 
-    def claim(self, kind: str, config: dict[str, object], resumable: set[str]) -> None:
+    def claim(self, kind: str, config: Strict, resumable: set[str]) -> None:
         """Write the configuration of a new run, or hold a resumed one against it.
+
+        A key that the run was started without, since it is newer, counts as its default.
 
         Raises:
             ConfigError: If the folder is another run's.
         """
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        asked = {"kind": kind, **json.loads(json.dumps(config))}
+        asked = {"kind": kind, **config.model_dump(mode="json")}
         if self.config.is_file() and self.latest() is not None:
-            stored = json.loads(self.config.read_text(encoding="utf-8"))
+            stored = _completed(json.loads(self.config.read_text(encoding="utf-8")), type(config))
             if key := _first_difference(stored, asked, resumable):
                 raise ConfigError(
                     f"{self.folder} holds a run with another {key}; "
@@ -139,6 +143,15 @@ class RunFolder:
         """Append one line to the metrics."""
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+
+
+def _completed(stored: dict[str, object], kind: type[Strict]) -> dict[str, object]:
+    """A stored configuration with the defaults of keys that it lacks; unchanged if it is refused now."""
+    try:
+        whole = kind.model_validate({k: v for k, v in stored.items() if k != "kind"})
+    except ValidationError:
+        return stored
+    return {"kind": stored.get("kind"), **whole.model_dump(mode="json")}
 
 
 def _first_difference(

@@ -21,6 +21,7 @@ from ..tokenizer.codec import CodecModel, CodecOutput
 from ..tokenizer.config import CodecConfig
 from ..tokenizer.model_folder import config_from_mapping
 from ..tokenizer.spectral import multi_scale_log_mel_distance
+from .adversary import Adversary
 from .batches import Draw
 from .config import CodecTraining, PackData
 from .task import Batch, Validation
@@ -55,6 +56,7 @@ class CodecTask:
         torch.manual_seed(config.run.seed)
         self.model = CodecModel(model_config)
         self.model.quantizer.is_initialised.fill_(config.continuous_steps == 0)
+        self.adversary = None if config.adversarial is None else Adversary(config.adversarial)
         self.crop = self._whole_frames(config.crop_seconds)
         self.max_total = max(1, round(config.batch_seconds / config.crop_seconds)) * self.crop
         self.train_packs = [self._pack(data, "train", progress) for data in config.data]
@@ -157,7 +159,7 @@ class CodecTask:
         )
 
     def loss(self, model: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mel distance, commitment, and for the source log-pitch L1 on voiced frames and voicing BCE."""
+        """Mel distance, commitment, for the source pitch and voicing, and what the adversary asks."""
         config = self.config
         waveform, pitch, voicing = batch["waveform"], batch["pitch_hz"], batch["voicing"]
         books = self._draw_books(len(waveform), waveform.device)
@@ -190,6 +192,9 @@ class CodecTask:
                     + config.pitch_weight * parts["pitch"]
                     + config.voicing_weight * parts["voicing"]
                 )
+        if config.adversarial is not None and step >= config.adversarial.start_step:
+            asked, more = self.adversary.codec_loss(waveform, out.audio_values, step)  # type: ignore[union-attr]
+            total, parts = total + asked, parts | more
         return total, parts
 
     def _validation_crops(self) -> list[Crop]:

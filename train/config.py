@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..errors import ConfigError
 
@@ -25,6 +25,8 @@ class RunSettings(Strict):
         total_steps: Optimizer steps. A finished run goes on when this is raised.
         warmup_steps, cooldown_steps: Linear rise at the start, linear fall to zero at the end; the
             rate is constant between, so that a longer run repeats a shorter one up to its cooldown.
+        schedule: `constant` is the above; `cosine` falls from the warm-up to zero at `total_steps`,
+            which therefore stays as it is once the run has begun, and takes no `cooldown_steps`.
         learning_rate, betas, weight_decay, clip_norm: AdamW and gradient clipping.
         ema_decay: Of the averaged weights that are validated and exported.
         precision: `bf16` autocast (falls back to fp32, with a line in the log, where the processor
@@ -40,6 +42,7 @@ class RunSettings(Strict):
     total_steps: int = Field(1000, ge=1)
     warmup_steps: int = Field(100, ge=0)
     cooldown_steps: int = Field(0, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
     learning_rate: float = Field(1e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = Field(0.01, ge=0)
@@ -54,6 +57,12 @@ class RunSettings(Strict):
     checkpoint_every: int = Field(500, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
 
+    @model_validator(mode="after")
+    def _one_way_down(self) -> RunSettings:
+        if self.schedule == "cosine" and self.cooldown_steps:
+            raise ValueError("schedule cosine falls by itself; leave cooldown_steps at 0")
+        return self
+
 
 class PackData(Strict):
     """One prepared corpus for codec training.
@@ -65,6 +74,56 @@ class PackData(Strict):
 
     manifest: str
     repeat: int = Field(1, ge=1)
+
+
+class DiscriminatorSettings(Strict):
+    """One family of discriminators; in a recipe its name alone stands for the defaults.
+
+    Attributes:
+        family: `light`, `mpd`, `mrd` or `mbstft`; see `train/discriminators.py`.
+        loss: `hinge`, or `lsgan` for least squares.
+        reduction: Over the sub-discriminators: `mean`, or `sum` as in DAC.
+        weight: Of its terms in the codec's loss.
+        channels: Of its first layers; None for the published number.
+    """
+
+    family: Literal["light", "mpd", "mrd", "mbstft"]
+    loss: Literal["hinge", "lsgan"] = "hinge"
+    reduction: Literal["mean", "sum"] = "mean"
+    weight: float = Field(1.0, gt=0)
+    channels: int | None = Field(None, ge=1)
+
+
+class AdversarialSettings(Strict):
+    """The adversarial part of codec training.
+
+    Attributes:
+        discriminators: Families, by name or with settings.
+        start_step: First step in which the discriminators take part.
+        ramp_steps: Steps in which their weight in the codec's loss then rises to the full one.
+        feature_weight: Of feature matching, against the adversarial term of the same family.
+        learning_rate, betas, weight_decay, clip_norm: AdamW and clipping of the discriminators.
+        warmup_steps: Of their learning rate, from `start_step` on; it falls as the run's does.
+        every_steps: The discriminators learn in every so many steps; the codec hears them in all.
+    """
+
+    discriminators: list[DiscriminatorSettings] = Field(min_length=1)
+    start_step: int = Field(0, ge=0)
+    ramp_steps: int = Field(0, ge=0)
+    feature_weight: float = Field(1.0, ge=0)
+    learning_rate: float = Field(2e-4, gt=0)
+    betas: tuple[float, float] = (0.8, 0.99)
+    weight_decay: float = Field(0.01, ge=0)
+    clip_norm: float = Field(10.0, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    every_steps: int = Field(1, ge=1)
+
+    @field_validator("discriminators", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return [{"family": each} if isinstance(each, str) else each for each in value]
 
 
 class CodecTraining(Strict):
@@ -84,6 +143,9 @@ class CodecTraining(Strict):
         predicted_pitch_share: Share of batches, after the continuous steps, whose source runs on the
             decoder's own pitch, as at inference.
         validation_items: Utterances decoded at each validation.
+        start_from: Run folder, exported codec folder, or `shipped`, whose weights the run starts
+            from; `--from` sets it.
+        adversarial: Discriminators and their losses; None trains without.
         run: Settings of the run.
     """
 
@@ -101,6 +163,8 @@ class CodecTraining(Strict):
     commitment_weight: float = 0.5
     predicted_pitch_share: float = Field(0.0, ge=0, le=1)
     validation_items: int = Field(16, ge=1)
+    start_from: str | None = None
+    adversarial: AdversarialSettings | None = None
     run: RunSettings = RunSettings()
 
 

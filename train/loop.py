@@ -27,7 +27,9 @@ from ..errors import ConfigError, SpeechLMError
 from ..tokenizer.files import write_atomically
 from .batches import Draw, DurationBatches
 from .checkpoint import AveragedWeights, RunFolder
-from .config import RunSettings, Strict
+from .config import AdversarialSettings, RunSettings, Strict
+from .rival import Rival
+from .schedule import learning_rate
 from .task import Task, Validation
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -59,13 +61,6 @@ class _Drawn(Dataset[Any]):
         return self.task.item(draw)
 
 
-def learning_rate(settings: RunSettings, step: int) -> float:
-    """Linear warm-up, constant, linear cooldown to zero at `total_steps`."""
-    rise = min(1.0, (step + 1) / max(1, settings.warmup_steps))
-    fall = min(1.0, (settings.total_steps - step) / max(1, settings.cooldown_steps))
-    return settings.learning_rate * min(rise, fall)
-
-
 def fast_bf16(device: torch.device) -> bool:
     """Whether bf16 matrix products are native here."""
     if device.type == "cuda":
@@ -84,10 +79,25 @@ def keep_freed_memory() -> None:
 
 
 class Trainer:
-    """Runs a `Task` from its newest checkpoint to `total_steps`."""
+    """Runs a `Task` from its newest checkpoint to `total_steps`.
+
+    Args:
+        task: What is trained.
+        config: The whole configuration, kept in the run folder.
+        settings: The run's part of it.
+        kind: `codec` or `slm`.
+        folder: Run folder.
+        rival: A `RivalModule` trained against the task's model, and its settings.
+    """
 
     def __init__(
-        self, task: Task, config: Strict, settings: RunSettings, kind: str, folder: Path
+        self,
+        task: Task,
+        config: Strict,
+        settings: RunSettings,
+        kind: str,
+        folder: Path,
+        rival: tuple[nn.Module, AdversarialSettings] | None = None,
     ) -> None:
         self.task, self.config, self.settings, self.kind = task, config, settings, kind
         keep_freed_memory()
@@ -101,10 +111,12 @@ class Trainer:
             mixed_precision=self.precision, gradient_accumulation_steps=settings.accumulation
         )
         self.files = RunFolder(folder)
+        self.opponent = rival
+        self.rival: Rival | None = None
         self.step = 0
-        # sums of what is logged, over the steps since the last logged one; part of a checkpoint
+        # sums and numbers of what is logged, since the last logged step; part of a checkpoint
         self.sums: dict[str, float] = {}
-        self.logged = 0
+        self.counts: dict[str, int] = {}
 
     def run(self) -> None:
         """Train to the end.
@@ -115,7 +127,9 @@ class Trainer:
         """
         settings, accelerator = self.settings, self.accelerator
         if accelerator.is_main_process:
-            self.files.claim(self.kind, self.config.model_dump(mode="json"), _RESUMABLE)
+            # the cosine's length is its shape: another one would be another run
+            fixed = {"total_steps"} if settings.schedule == "cosine" else set()
+            self.files.claim(self.kind, self.config, _RESUMABLE - fixed)
             described = self.task.model.config.to_json_string(use_diff=False)
             write_atomically(self.files.folder / "model.json", described.encode())
         accelerator.wait_for_everyone()
@@ -146,6 +160,8 @@ class Trainer:
             plugin = accelerator.state.deepspeed_plugin
             plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1
         model, optimizer, loader = accelerator.prepare(self.task.model, optimizer, loader)
+        if self.opponent is not None:
+            self.rival = Rival(*self.opponent, settings, accelerator)
         self.averages = AveragedWeights(accelerator.unwrap_model(model), settings.ema_decay)
         progress: dict[str, Any] = self.files.restore(accelerator, self.averages) or {}
         if progress and progress["data"] != self.task.fingerprint:
@@ -154,7 +170,12 @@ class Trainer:
                 "choose another --run folder."
             )
         self.step = progress.get("step", 0)
-        self.logged, self.sums = progress.get("logged", self.step), progress.get("sums", {})
+        self.sums, self.counts = progress.get("sums", {}), progress.get("counts", {})
+        if (
+            "logged" in progress
+        ):  # an earlier release counted steps: every figure was of every batch
+            batches = (self.step - progress["logged"]) * settings.accumulation
+            self.counts = dict.fromkeys(self.sums, batches)
         sampler.epoch, sampler.start = progress.get("epoch", 0), progress.get("batch", 0)
         self.writer = SummaryWriter(str(self.files.folder / "tensorboard"), purge_step=self.step)
         self._train(model, optimizer, loader, sampler)
@@ -171,6 +192,8 @@ class Trainer:
             mininterval=5,
         )
         began, timed = time.monotonic(), self.step
+        rival = self.rival
+        trained = [model] if rival is None else [model, rival.wrapped]
         model.train()
         while self.step < settings.total_steps:
             consumed = sampler.start
@@ -178,7 +201,7 @@ class Trainer:
                 self._seed(number % settings.accumulation)
                 if number % settings.accumulation == 0:
                     self.task.before_step(self.step)
-                with accelerator.accumulate(model):
+                with accelerator.accumulate(*trained):
                     with accelerator.autocast():
                         loss, parts = self.task.loss(model, batch, self.step)
                     accelerator.backward(loss)
@@ -188,9 +211,12 @@ class Trainer:
                             group["lr"] = learning_rate(settings, self.step)
                     optimizer.step()
                     optimizer.zero_grad()
+                    if rival is not None and rival.learns_at(self.step):
+                        parts |= rival.learn(self.step)
                 consumed += accelerator.num_processes
                 for name, value in {"loss": loss, **parts}.items():
                     self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+                    self.counts[name] = self.counts.get(name, 0) + 1
                 if not accelerator.sync_gradients:
                     continue
                 self.step += 1
@@ -202,12 +228,11 @@ class Trainer:
                         "lower run.learning_rate or use precision fp32."
                     )
                 if self.step % settings.log_every == 0 or self.step == settings.total_steps:
-                    batches = (self.step - self.logged) * settings.accumulation
-                    record = {name: value / batches for name, value in self.sums.items()}
+                    record = {n: value / self.counts[n] for n, value in self.sums.items()}
                     record["gradient_norm"] = float(norm) if norm is not None else 0.0
                     record["learning_rate"] = learning_rate(settings, self.step - 1)
                     self._log("train", record, time.monotonic() - began, self.step - timed)
-                    self.sums, self.logged = {}, self.step
+                    self.sums, self.counts = {}, {}
                     began, timed = time.monotonic(), self.step
                 if self.step % settings.validate_every == 0 or self.step == settings.total_steps:
                     self._validate(model)
@@ -249,8 +274,8 @@ class Trainer:
             "epoch": sampler.epoch,
             "batch": consumed,
             "data": self.task.fingerprint,
-            "logged": self.logged,
             "sums": self.sums,
+            "counts": self.counts,
         }
         self.files.save(self.accelerator, self.averages, progress, self.settings.keep_checkpoints)
 

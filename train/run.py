@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from accelerate.utils import parse_flag_from_env
+
 from ..errors import ConfigError
 from .config import CodecTraining, LanguageModelTraining, read_run_config
 from .loop import Trainer
+from .rival import NO_DEEPSPEED
 
 
 def run_training(kind: str, config: Path, overrides: list[str], run: Path | None = None) -> Path:
@@ -29,7 +32,12 @@ def run_training(kind: str, config: Path, overrides: list[str], run: Path | None
         from .codec import CodecTask
 
         settings = read_run_config(config, overrides, CodecTraining)
-        Trainer(CodecTask(settings), settings, settings.run, kind, folder).run()
+        # before hours of packing audio, which the task begins with
+        if settings.adversarial and parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+            raise ConfigError(NO_DEEPSPEED)
+        task = CodecTask(settings)
+        rival = None if task.adversary is None else (task.adversary, task.adversary.settings)
+        Trainer(task, settings, settings.run, kind, folder, rival).run()
     elif kind == "slm":
         from .slm import LanguageModelTask
 

@@ -77,6 +77,27 @@ def codec_config(corpus: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def adversarial_config(codec_config: Path, tmp_path: Path) -> Path:
+    """The same with small discriminators of every family, from step 6 on."""
+    raw = json.loads(codec_config.read_text())
+    names = ("light", "mpd", "mrd", "mbstft")
+    raw["adversarial"] = {
+        # least squares: under hinge, biases see the same slope from both sides until logits pass 1
+        "discriminators": [
+            {"family": name, "channels": 2, "weight": 0.1, "loss": "lsgan"} for name in names
+        ],
+        "start_step": 6,
+        "ramp_steps": 3,
+        "warmup_steps": 2,
+        "every_steps": 2,
+        "weight_decay": 0.0,
+    }
+    path = tmp_path / "adversarial.yaml"
+    path.write_text(json.dumps(raw))
+    return path
+
+
+@pytest.fixture
 def slm_config(shards: Path, tmp_path: Path) -> Path:
     """An AR recipe of eight steps."""
     raw = {

@@ -21,8 +21,8 @@ from speechlm.tokenizer.codec import load_codec
 from speechlm.tokenizer.model_folder import load_model
 from speechlm.train.config import RunSettings
 from speechlm.train.export import export_run
-from speechlm.train.loop import learning_rate
 from speechlm.train.run import run_training
+from speechlm.train.schedule import learning_rate, rival_learning_rate
 from speechlm.train.slm import LanguageModelTask
 
 
@@ -34,7 +34,12 @@ def curve(run: Path) -> list[dict[str, float]]:
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     newest = sorted((run / "checkpoints").glob("step-*"))[-1]
-    return load_file(newest / "model.safetensors") | load_file(newest / "averages.safetensors")
+    rival = newest / "model_1.safetensors"
+    return (
+        load_file(newest / "model.safetensors")
+        | load_file(newest / "averages.safetensors")
+        | (load_file(rival) if rival.is_file() else {})
+    )
 
 
 def assert_same_run(first: Path, second: Path) -> None:
@@ -43,11 +48,12 @@ def assert_same_run(first: Path, second: Path) -> None:
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.parametrize("kind", ["codec", "slm"])
+@pytest.mark.parametrize("recipe", ["codec", "adversarial", "slm"])
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+    recipe: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    config = request.getfixturevalue(f"{kind}_config")
+    kind = "slm" if recipe == "slm" else "codec"
+    config = request.getfixturevalue(f"{recipe}_config")
     whole = run_training(kind, config, [], tmp_path / "whole")
     for steps in (2, 5, 7):
         parts = run_training(kind, config, [f"run.total_steps={steps}"], tmp_path / "parts")
@@ -139,6 +145,19 @@ def test_wrong_configurations_are_refused_in_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+def test_a_run_started_before_a_key_existed_goes_on(codec_config: Path, tmp_path: Path) -> None:
+    run = run_training("codec", codec_config, ["run.total_steps=3"], tmp_path / "run")
+    stored = json.loads((run / "config.json").read_text())
+    for newer in ("adversarial", "start_from", "mel_scales"):
+        stored.pop(newer, None)
+    del stored["run"]["schedule"]
+    (run / "config.json").write_text(json.dumps(stored))
+    run_training("codec", codec_config, ["run.total_steps=4"], run)
+    assert curve(run)[-1]["step"] == 4
+    with pytest.raises(ConfigError, match=r"run\.schedule"):
+        run_training("codec", codec_config, ["run.schedule=cosine"], run)
+
+
 def test_missing_configuration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no configuration"):
         run_training("slm", tmp_path / "none.yaml", [])
@@ -166,3 +185,15 @@ def test_learning_rate_rises_stays_and_falls() -> None:
     assert rates[99] == pytest.approx(0.05)
     longer = RunSettings(total_steps=200, warmup_steps=10, cooldown_steps=20, learning_rate=1.0)
     assert [learning_rate(longer, step) for step in range(80)] == rates[:80]
+
+
+def test_cosine_falls_to_zero_and_a_rival_warms_up_from_its_own_start() -> None:
+    cosine = RunSettings(total_steps=100, warmup_steps=0, schedule="cosine", learning_rate=1.0)
+    rates = [learning_rate(cosine, step) for step in range(100)]
+    assert rates[0] == 1.0
+    assert rates[50] == pytest.approx(0.5)
+    assert rates[99] < 1e-3
+    settings = RunSettings(total_steps=100, warmup_steps=10, cooldown_steps=20)
+    rival = [rival_learning_rate(settings, 2.0, 5, 40, step) for step in range(40, 100)]
+    assert rival[:6] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0, 2.0])
+    assert rival[-1] == pytest.approx(0.1)
