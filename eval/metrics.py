@@ -87,7 +87,7 @@ def mel_distance(reference: Tensor, degraded: Tensor, sampling_rate: int) -> flo
     """
     from .spectra import mel_spectrogram
 
-    original, judged = _common(reference, degraded)
+    original, judged = common_length(reference, degraded)
     num_fft, hop = round(0.064 * sampling_rate), round(0.016 * sampling_rate)
 
     def log_mel(waveform: Tensor) -> Tensor:
@@ -151,23 +151,12 @@ def mean(values: list[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _over_pieces(
-    score: Callable[[Tensor, Tensor], float | None],
-    reference: Tensor,
-    degraded: Tensor,
-    sampling_rate: int,
-) -> float | None:
-    """Average a score over equal pieces of at most `PIECE_SECONDS` at 16 kHz."""
-    original, judged = (
-        resample(wave, sampling_rate, PESQ_RATE_HZ) for wave in _common(reference, degraded)
-    )
-    pieces = math.ceil(len(original) / (PIECE_SECONDS * PESQ_RATE_HZ))
-    pairs = zip(original.chunk(pieces), judged.chunk(pieces), strict=True)
-    return mean([score(*pair) for pair in pairs])
+def common_length(reference: Tensor, degraded: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as float32 `[L]` on the CPU, cut to the shorter.
 
-
-def _common(reference: Tensor, degraded: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as float32 `[L]` on the CPU, cut to the shorter."""
+    Raises:
+        UnsupportedAudio: If one is empty or not mono.
+    """
     length = min(len(reference), len(degraded))
     if reference.dim() != 1 or degraded.dim() != 1 or length == 0:
         raise UnsupportedAudio(
@@ -176,3 +165,18 @@ def _common(reference: Tensor, degraded: Tensor) -> tuple[Tensor, Tensor]:
         )
     first, second = (wave.detach().cpu().float()[:length] for wave in (reference, degraded))
     return first, second
+
+
+def _over_pieces(
+    score: Callable[[Tensor, Tensor], float | None],
+    reference: Tensor,
+    degraded: Tensor,
+    sampling_rate: int,
+) -> float | None:
+    """Average a score over equal pieces of at most `PIECE_SECONDS` at 16 kHz."""
+    original, judged = (
+        resample(wave, sampling_rate, PESQ_RATE_HZ) for wave in common_length(reference, degraded)
+    )
+    pieces = math.ceil(len(original) / (PIECE_SECONDS * PESQ_RATE_HZ))
+    pairs = zip(original.chunk(pieces), judged.chunk(pieces), strict=True)
+    return mean([score(*pair) for pair in pairs])

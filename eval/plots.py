@@ -20,6 +20,7 @@ from .spectra import mel_spectrogram, power_spectrogram
 PLOTS_EXTRA = "pip install '.[plots]'"
 FLOOR_DB = -80.0
 MAX_PANELS = 8
+RATE_SCORES = {"pesq": "PESQ-WB", "stoi": "STOI", "mos": "MOS, predicted"}
 _MEL_BANDS = 80
 
 
@@ -176,6 +177,58 @@ def save_codebook_usage(path: Path, counts: Tensor, num_masked_books: int = 0) -
         title="share of the codebook", xlabel="book", ylim=(0, 1.05), xticks=range(1, books + 1)
     )
     bars.legend(fontsize=7)
+    _save(figure, path)
+
+
+def save_rate_quality(
+    path: Path,
+    curves: Mapping[str, Sequence[Mapping[str, Any]]],
+    original: Mapping[str, Any] | None = None,
+) -> None:
+    """Draw scores over the bit rate, a panel a score and a curve a method, as one PNG.
+
+    Args:
+        path: The PNG.
+        curves: By method, rows with `bits_per_second` and some of `pesq`, `stoi` and `mos`; a row
+            without a rate becomes a line across the panel. The first method is drawn heavier.
+        original: Scores of the recordings themselves, dashed.
+
+    Raises:
+        UnsupportedAudio: If no row has a score.
+        MissingExtra: If matplotlib is not installed.
+    """
+    rows = [row for points in curves.values() for row in points]
+    names = [name for name in RATE_SCORES if any(row.get(name) is not None for row in rows)]
+    if not names:
+        raise UnsupportedAudio("There is no score to draw over the bit rate; install a scorer.")
+    figure = _figure(width=4.4 * len(names) + 1.6, height=3.8)
+    axes = figure.subplots(1, len(names), squeeze=False).flatten()
+    ticker = require("matplotlib.ticker", "Drawing a plot", PLOTS_EXTRA)
+    handles: dict[str, Any] = {}
+    for axis, name in zip(axes, names, strict=True):
+        axis.set_xscale("log")
+        for number, (title, points) in enumerate(curves.items()):
+            known = [row for row in points if row.get(name) is not None]
+            style = {"color": f"C{number % 10}", "linewidth": 1.2 if number else 2.4}
+            across = [row for row in known if row.get("bits_per_second") is None]
+            for row in across:
+                handles[title] = axis.axhline(row[name], linestyle=":", label=title, **style)
+            rated = sorted(
+                (row["bits_per_second"], row[name]) for row in known if row not in across
+            )
+            if rated:
+                rates, values = zip(*rated, strict=True)
+                (handles[title],) = axis.plot(rates, values, marker="o", label=title, **style)
+        if original and original.get(name) is not None:
+            handles["original"] = axis.axhline(
+                original[name], color="grey", linewidth=0.8, linestyle="--", label="original"
+            )
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda rate, _: f"{rate / 1000:g}k"))
+        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
+        axis.set(title=RATE_SCORES[name], xlabel="bits per second")
+        axis.grid(alpha=0.3)
+    figure.legend(handles=list(handles.values()), loc="outside right center", fontsize=8)
     _save(figure, path)
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from ..errors import MissingExtra, UnsupportedAudio
 from .extras import require
 from .metrics import mean, mel_distance, pesq_wideband, stoi
+from .mos import DistillMos, QualityPredictor
+from .pitch import compare_pitch, pitch_track
 from .recognizer import Recognizer, Transcriber
 from .similarity import SpeakerEncoder, VoiceEncoder, similarity
 from .transcripts import TranscriptScore, score_transcripts
@@ -18,21 +20,28 @@ from .transcripts import TranscriptScore, score_transcripts
 
 @dataclass
 class Scorers:
-    """A recognizer and a speaker encoder, either of which may be absent.
+    """A recognizer, a speaker encoder and a quality predictor, each of which may be absent.
 
     Attributes:
         recognizer: For word error rates, or None.
         encoder: For speaker similarity, or None.
+        quality: For predicted opinion scores, or None.
         notes: Why one of them is absent, for the report.
     """
 
     recognizer: Transcriber | None = None
     encoder: VoiceEncoder | None = None
+    quality: QualityPredictor | None = None
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def installed(cls, recognizer: str | None = None) -> Scorers:
-        """Load what this machine has, without the network unless a `recognizer` is named."""
+    def installed(cls, recognizer: str | None = None, *, quality: bool = False) -> Scorers:
+        """Load what this machine has, without the network unless a `recognizer` is named.
+
+        Args:
+            recognizer: A faster-whisper model by folder or name; None for one of the packages.
+            quality: Whether to look for the MOS predictor, the slowest of the three.
+        """
         found = cls()
         try:
             require("jiwer", "The word error rate")
@@ -45,6 +54,11 @@ class Scorers:
             found.encoder = SpeakerEncoder()
         except MissingExtra as error:
             found.notes.append(str(error))
+        if quality:
+            try:
+                found.quality = DistillMos()
+            except MissingExtra as error:
+                found.notes.append(str(error))
         return found
 
     @property
@@ -53,6 +67,7 @@ class Scorers:
         return {
             "recognizer": self.recognizer.name if self.recognizer else None,
             "speaker_encoder": self.encoder.name if self.encoder else None,
+            **({"mos_predictor": self.quality.name} if self.quality else {}),
         }
 
     def hear(self, waveform: Tensor, sampling_rate: int) -> str | None:
@@ -62,6 +77,10 @@ class Scorers:
     def voice(self, waveform: Tensor, sampling_rate: int) -> Tensor | None:
         """Embed the voice of float `[L]`; None without an encoder."""
         return self.encoder.embed(waveform, sampling_rate) if self.encoder else None
+
+    def opinion(self, waveform: Tensor, sampling_rate: int) -> float | None:
+        """Predict the mean opinion score of float `[L]`; None for silence or without a predictor."""
+        return self.quality.predict(waveform, sampling_rate) if self.quality else None
 
 
 def word_errors(texts: Sequence[str], heard: Sequence[str | None]) -> TranscriptScore | None:
@@ -83,11 +102,15 @@ def mean_similarity(
 
 
 class FidelityScorer:
-    """PESQ, STOI and mel distance of decoded recordings, with the book of what they left out."""
+    """PESQ, STOI, mel distance, voicing and pitch of decoded recordings against their originals.
+
+    Keeps the book of what they left out.
+    """
 
     def __init__(self) -> None:
         self._undefined: dict[str, int] = {}
         self._missing: dict[str, str] = {}
+        self._track: tuple[Tensor, Tensor] | None = None
 
     def score(
         self, original: Tensor, decoded: Tensor, sampling_rate: int
@@ -114,7 +137,7 @@ class FidelityScorer:
             else:
                 self._undefined[name] = self._undefined.get(name, 0) + (values[name] is None)
         values["mel_distance"] = mel_distance(original, decoded, sampling_rate)
-        return values
+        return values | self._pitch(original, decoded, sampling_rate)
 
     @property
     def notes(self) -> list[str]:
@@ -126,3 +149,18 @@ class FidelityScorer:
             if count
         ]
         return [*self._missing.values(), *undefined]
+
+    def _pitch(
+        self, original: Tensor, decoded: Tensor, sampling_rate: int
+    ) -> dict[str, float | None]:
+        if "pitch" in self._missing:
+            return {"vuv_f1": None, "pitch_rmse_cents": None}
+        try:
+            if self._track is None or self._track[0] is not original:
+                # one original is scored against many systems in a row
+                self._track = (original, pitch_track(original, sampling_rate))
+            score = compare_pitch(self._track[1], pitch_track(decoded, sampling_rate))
+        except MissingExtra as error:
+            self._missing["pitch"] = str(error)
+            return {"vuv_f1": None, "pitch_rmse_cents": None}
+        return {"vuv_f1": score.vuv_f1, "pitch_rmse_cents": score.pitch_rmse_cents}
