@@ -173,11 +173,19 @@ def train(
     run: Annotated[
         Path | None, typer.Option(help="Run folder; an interrupted run goes on where it stopped.")
     ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            help="Fine-tune the codec of this run or codec folder, or `shipped`.",
+        ),
+    ] = None,
 ) -> None:
     """Train a codec or a speech language model from a recipe."""
     from .train.run import run_training
 
-    typer.echo(run_training(kind, config, overrides or [], run))
+    typer.echo(run_training(kind, config, overrides or [], run, start_from))
 
 
 @app.command()
@@ -239,12 +247,39 @@ def evaluate_codec_command(
         list[int] | None, typer.Option(min=1, help="A row for so many books; may be repeated.")
     ] = None,
     limit: Limit = None,
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Programmes to judge too: all, or some of opus,codec2,amr-wb (opus:12 for one mode).",
+        ),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FOLDER",
+            help="Another system's output for these recordings; may be repeated.",
+        ),
+    ] = None,
+    against_bps: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=BPS", help="The bits per second of such a system."),
+    ] = None,
 ) -> None:
-    """Measure what a codec keeps: PESQ, STOI, codebook use, speed."""
+    """Measure what a codec keeps: PESQ, STOI, MOS, pitch, words, codebook use, speed."""
     from .eval.codec import evaluate_codec
     from .tokenizer.codec import load_codec
 
-    evaluate_codec(folder, out, codec=load_codec(codec), num_books=num_books or None, limit=limit)
+    evaluate_codec(
+        folder,
+        out,
+        codec=load_codec(codec),
+        num_books=num_books or None,
+        limit=limit,
+        baselines=baselines,
+        against=against or (),
+        against_bps=against_bps or (),
+    )
     typer.echo(out)
 
 
@@ -263,6 +298,24 @@ def evaluate_tts_command(
     from .slm.speak import Speaker
 
     evaluate_tts(listing, out, speaker=Speaker.from_pretrained(model), limit=limit, seed=seed)
+    typer.echo(out)
+
+
+@evaluation.command("probes")
+def evaluate_probes_command(
+    folder: Annotated[Path, typer.Argument(help="Folder or manifest that `prepare` wrote.")],
+    out: Annotated[Path, typer.Argument(help="Report folder.")],
+    codec: CodecFolder = None,
+    limit: Annotated[
+        int | None, typer.Option(min=2, help="Use at most so many utterances.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Measure what a codec's books carry: linear phoneme and speaker probes."""
+    from .eval.probes import evaluate_probes
+    from .tokenizer.codec import load_codec
+
+    evaluate_probes(folder, out, codec=load_codec(codec), limit=limit, seed=seed)
     typer.echo(out)
 
 

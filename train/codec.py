@@ -24,6 +24,7 @@ from ..tokenizer.spectral import multi_scale_log_mel_distance
 from .adversary import Adversary
 from .batches import Draw
 from .config import CodecTraining, PackData
+from .start import load_discriminators, start_codec
 from .task import Batch, Validation
 
 _INITIAL_CROPS_PER_BOOK_ENTRY = 12  # latent vectors per codebook entry that k-means starts from
@@ -52,11 +53,14 @@ class CodecTask:
 
     def __init__(self, config: CodecTraining, *, progress: bool = True) -> None:
         self.config = config
-        model_config = config_from_mapping(config.model, CodecConfig, "The section `model`")
         torch.manual_seed(config.run.seed)
-        self.model = CodecModel(model_config)
-        self.model.quantizer.is_initialised.fill_(config.continuous_steps == 0)
+        self.model = self._first_model()
+        # weights that come with codebooks need no continuous steps and no k-means
+        has_codebooks = bool(self.model.quantizer.is_initialised)
+        self.continuous_steps = 0 if has_codebooks else config.continuous_steps
         self.adversary = None if config.adversarial is None else Adversary(config.adversarial)
+        if self.adversary is not None and config.start_from is not None:
+            load_discriminators(self.adversary, config.start_from)
         self.crop = self._whole_frames(config.crop_seconds)
         self.max_total = max(1, round(config.batch_seconds / config.crop_seconds)) * self.crop
         self.train_packs = [self._pack(data, "train", progress) for data in config.data]
@@ -72,6 +76,15 @@ class CodecTask:
         self.fingerprint = hashlib.sha256(
             json.dumps([[pack.ids, pack.lengths.tolist()] for pack in self.train_packs]).encode()
         ).hexdigest()
+
+    def _first_model(self) -> CodecModel:
+        config = self.config
+        described = config_from_mapping(config.model, CodecConfig, "The section `model`")
+        if config.start_from is None:
+            model = CodecModel(described)
+            model.quantizer.is_initialised.fill_(config.continuous_steps == 0)
+            return model
+        return start_codec(config.start_from, config.model, config.batch_seconds)
 
     def _whole_frames(self, seconds: float) -> int:
         hop = self.model.config.hop_length
@@ -131,7 +144,7 @@ class CodecTask:
     def before_step(self, step: int) -> None:
         """After the continuous steps, set the codebooks by k-means on latents of seeded crops."""
         quantizer = self.model.quantizer
-        if step < self.config.continuous_steps or bool(quantizer.is_initialised):
+        if step < self.continuous_steps or bool(quantizer.is_initialised):
             return
         frames = self.crop // self.model.config.hop_length
         needed = _INITIAL_CROPS_PER_BOOK_ENTRY * self.model.config.codebook_size
@@ -146,7 +159,9 @@ class CodecTask:
                 ]
                 waveform = self.collate(crops)["waveform"].to(device)
                 mask = torch.ones(len(crops), frames, 1, dtype=torch.bool, device=device)
-                found.append(self.model.encoder(waveform, mask).float().flatten(0, 1))
+                latent = self.model.encoder(waveform, mask)
+                latent = latent[0] if isinstance(latent, tuple) else latent
+                found.append(latent.float().flatten(0, 1))
         quantizer.initialise(torch.cat(found), seed=self.config.run.seed)
 
     def _draw_books(self, batch: int, device: torch.device) -> Tensor:
@@ -164,7 +179,7 @@ class CodecTask:
         waveform, pitch, voicing = batch["waveform"], batch["pitch_hz"], batch["voicing"]
         books = self._draw_books(len(waveform), waveform.device)
         own_pitch = (
-            step >= config.continuous_steps and float(torch.rand(())) < config.predicted_pitch_share
+            step >= self.continuous_steps and float(torch.rand(())) < config.predicted_pitch_share
         )
         out: CodecOutput = model(
             waveform,

@@ -30,27 +30,35 @@ def export_run(run: Path, out: Path) -> None:
     Raises:
         ConfigError: If the folder has no checkpoint.
     """
-    files = RunFolder(run)
-    latest = files.latest() if files.checkpoints.is_dir() else None
-    if latest is None or not files.config.is_file():
-        raise ConfigError(
-            f"{run} has no checkpoint to export; give a folder that `speechlm train` wrote."
-        )
-    asked: dict[str, Any] = json.loads(files.config.read_text(encoding="utf-8"))
-    model = _model(run)
-    # what is averaged comes from the averages; buffers, such as codebooks, from the model itself
-    state = load_file(latest / "model.safetensors") | load_file(latest / "averages.safetensors")
-    model.load_state_dict(state)
-    model.eval()
+    model, step = averaged_model(run)
     save_model(model, out)
     if isinstance(model, CodecModel):
         extractor = CodecFeatureExtractor(
             sampling_rate=model.config.sampling_rate, hop_length=model.config.hop_length
         )
         extractor.save_pretrained(str(out))
-    progress = json.loads((latest / "progress.json").read_text(encoding="utf-8"))
+    files = RunFolder(run)
+    asked: dict[str, Any] = json.loads(files.config.read_text(encoding="utf-8"))
     stored = load_model(out, type(model))
-    write_atomically(out / "README.md", _card(asked, stored, progress["step"], files).encode())
+    write_atomically(out / "README.md", _card(asked, stored, step, files).encode())
+
+
+def averaged_model(run: Path) -> tuple[PreTrainedModel, int]:
+    """The averaged weights of a run's newest checkpoint, in evaluation mode, and its step.
+
+    Raises:
+        ConfigError: If the folder has no checkpoint.
+    """
+    files = RunFolder(run)
+    latest = files.latest() if files.checkpoints.is_dir() else None
+    if latest is None or not files.config.is_file():
+        raise ConfigError(f"{run} has no checkpoint; give a folder that `speechlm train` wrote.")
+    model = _model(run)
+    # what is averaged comes from the averages; buffers, such as codebooks, from the model itself
+    state = load_file(latest / "model.safetensors") | load_file(latest / "averages.safetensors")
+    model.load_state_dict(state)
+    progress = json.loads((latest / "progress.json").read_text(encoding="utf-8"))
+    return model.eval(), int(progress["step"])
 
 
 def _model(run: Path) -> PreTrainedModel:

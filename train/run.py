@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from accelerate.utils import parse_flag_from_env
@@ -12,7 +13,13 @@ from .loop import Trainer
 from .rival import NO_DEEPSPEED
 
 
-def run_training(kind: str, config: Path, overrides: list[str], run: Path | None = None) -> Path:
+def run_training(
+    kind: str,
+    config: Path,
+    overrides: list[str],
+    run: Path | None = None,
+    start_from: str | None = None,
+) -> Path:
     """Train what `config` describes, or go on where the run folder stands.
 
     Args:
@@ -20,6 +27,7 @@ def run_training(kind: str, config: Path, overrides: list[str], run: Path | None
         config: A YAML file; see `configs/`.
         overrides: `key.path=value`, applied to the file.
         run: Run folder; None takes `runs/<name of the file>`.
+        start_from: Codec only: run folder, codec folder or `shipped` to take the first weights from.
 
     Returns:
         The run folder.
@@ -28,6 +36,10 @@ def run_training(kind: str, config: Path, overrides: list[str], run: Path | None
         ConfigError: If the configuration is refused or the folder holds another run.
     """
     folder = run if run is not None else Path("runs") / config.stem
+    if start_from is not None:
+        if kind != "codec":
+            raise ConfigError("--from takes codecs only; a language model starts untrained.")
+        overrides = [*overrides, f"start_from={json.dumps(start_from)}"]  # JSON is YAML
     if kind == "codec":
         from .codec import CodecTask
 

@@ -1,0 +1,90 @@
+"""`--from`: the weights that a codec run starts from, out of a run folder or a codec folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..errors import ConfigError
+from ..tokenizer.codec import CodecModel, load_codec
+from ..tokenizer.config import CodecConfig
+from ..tokenizer.model_folder import config_from_mapping
+from ..tokenizer.quantizer import MaskedChannelQuantizer
+from .checkpoint import RunFolder
+from .export import averaged_model
+
+SHIPPED = "shipped"
+
+
+def start_codec(source: str, asked: Mapping[str, Any], batch_seconds: float) -> CodecModel:
+    """The codec that a run goes on from.
+
+    Args:
+        source: Run folder (its averaged weights), codec folder, or `shipped`.
+        asked: Section `model` of the run. Empty takes everything from the weights; `codec_id` may
+            always be a new one.
+        batch_seconds: Audio in a batch of the run, which the quantizer's averages are brought to.
+
+    Raises:
+        ConfigError: If `asked` contradicts the weights, or the run folder is not a codec's.
+        CorruptWeights: If there is no codec in the folder.
+    """
+    if source == SHIPPED:
+        model = load_codec()
+    elif RunFolder(Path(source)).checkpoints.is_dir():
+        found, _ = averaged_model(Path(source))
+        if not isinstance(found, CodecModel):
+            raise ConfigError(f"{source} is the run of another model; --from takes a codec's.")
+        model = found
+    else:
+        model = load_codec(Path(source))
+    wanted = config_from_mapping(asked, CodecConfig, "The section `model`")
+    for key in asked:
+        if key == "codec_id":
+            model.config.codec_id = wanted.codec_id
+        elif _plain(getattr(wanted, key)) != _plain(getattr(model.config, key)):
+            raise ConfigError(
+                f"model.{key} is {getattr(wanted, key)!r}, but the weights of {source} have "
+                f"{getattr(model.config, key)!r}; leave the section `model` empty to take theirs."
+            )
+    restart_averages(model.quantizer, batch_seconds * model.config.frame_rate_hz)
+    return model
+
+
+@torch.no_grad()
+def restart_averages(quantizer: MaskedChannelQuantizer, frames_per_batch: float) -> None:
+    """Make the moving averages agree with the codebooks, as if batches had always been this large.
+
+    A codec folder holds them rounded or not at all, and the first update would then throw the entries
+    about; how often each entry was used, where that is known, is kept.
+    """
+    mean = quantizer.counts.mean(-1, keepdim=True).clamp(min=1e-6)
+    quantizer.counts.mul_(frames_per_batch / quantizer.codebook_size / mean)
+    quantizer.sums.copy_(quantizer.codebooks * quantizer.counts[..., None])
+
+
+def load_discriminators(adversary: nn.Module, source: str) -> bool:
+    """Take the discriminators of a run folder, where it has the same ones; whether it had."""
+    latest = RunFolder(Path(source)).latest() if source != SHIPPED else None
+    path = latest / "model_1.safetensors" if latest is not None else None
+    if path is not None and path.is_file():
+        found: dict[str, Tensor] = {
+            name.removeprefix("module."): tensor for name, tensor in load_file(path).items()
+        }
+        own = adversary.state_dict()
+        if {n: t.shape for n, t in found.items()} == {n: t.shape for n, t in own.items()}:
+            adversary.load_state_dict(found)
+            return True
+    tqdm.write(f"{source} has no such discriminators: they start untrained.")
+    return False
+
+
+def _plain(value: Any) -> Any:
+    """Lists and tuples are the same in a configuration."""
+    return list(value) if isinstance(value, tuple) else value
