@@ -1,14 +1,25 @@
-"""Frame-rate building blocks: context-aware convolution and the ConvNeXt block.
+"""Frame-rate building blocks that work on a whole signal or, with a carry, on one block of it after another.
 
-All of them work on `[B, T, D]` with an optional validity mask `[B, T, 1]`. Padding is zeros, and what a
-mask hides is zero before every convolution, so that an utterance in a padded batch comes out as alone.
+All of them take `[B, T, D]` and an optional validity mask `[B, T, 1]`. A whole signal is padded with zeros,
+and what a mask hides is zero before every convolution, so that an utterance in a padded batch comes out as
+alone. With a `Carry` the zeros come once, before the first block, and each layer keeps the rows that its
+next block needs: a layer that sees r rows ahead returns r rows fewer for the first block and as many as it
+gets for the others. Offline encoding, batches and streams all run this way, so they agree by construction.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+# For a handful of rows, matrix libraries take other kernels, which sum in another order.
+MIN_ROWS = 8
+
+# What each layer remembers of the blocks before, by layer.
+Carry = dict[nn.Module, Any]
 
 
 def context(kernel_size: int, is_causal: bool, lookahead: int = 0) -> tuple[int, int]:
@@ -16,6 +27,74 @@ def context(kernel_size: int, is_causal: bool, lookahead: int = 0) -> tuple[int,
     if not is_causal:
         return (kernel_size - 1) // 2, kernel_size // 2
     return kernel_size - 1 - lookahead, lookahead
+
+
+def frame_mask(lengths: Tensor, num_frames: int, start: int = 0) -> Tensor:
+    """Validity of the frames from `start` on, bool `[B, num_frames, 1]`."""
+    frames = torch.arange(start, start + num_frames, device=lengths.device)
+    return (frames < lengths[:, None])[..., None]
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear` whose rows do not depend on how many rows there are."""
+    rows = x.shape[:-1].numel()
+    if 0 < rows < MIN_ROWS:
+        padded = F.pad(x.reshape(rows, -1), (0, 0, 0, MIN_ROWS - rows))
+        return F.linear(padded, weight, bias)[:rows].unflatten(0, x.shape[:-1])
+    return F.linear(x, weight, bias)
+
+
+class FrameLinear(nn.Linear):
+    """Linear layer over the last dimension; see `linear`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """`[..., D_in]` -> `[..., D_out]`."""
+        return linear(input, self.weight, self.bias)
+
+
+class Context(nn.Module):
+    """Gives each output row of a (strided) window its input rows.
+
+    Args:
+        left: Rows before the current one.
+        right: Rows after it.
+        stride: Input rows per output row; the window of an output holds `left + stride + right` rows.
+    """
+
+    def __init__(self, left: int, right: int, stride: int = 1) -> None:
+        super().__init__()
+        self.left, self.right, self.stride = left, right, stride
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, carry: Carry | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Take in `[B, N, D]`.
+
+        Returns:
+            The rows that windows slide over, `[B, left + n * stride + right, D]` for n outputs (fewer
+            rows if n is 0); the rows in their centres, `[B, n * stride, D]`; and the outputs' mask.
+        """
+        if mask is not None:
+            x = x * mask
+        if carry is None:
+            rows = F.pad(x, (0, 0, self.left, self.right)) if self.left or self.right else x
+            valid = mask
+            count = x.shape[1] // self.stride
+        else:
+            past, valid = carry.get(self, (x.new_zeros(len(x), self.left, x.shape[-1]), None))
+            rows = torch.cat([past, x], 1) if past.shape[1] else x
+            if mask is not None:
+                valid = mask if valid is None else torch.cat([valid, mask], 1)
+            count = max(0, (rows.shape[1] - self.left - self.right) // self.stride)
+            used = count * self.stride
+            carry[self] = rows[:, used:], None if valid is None else valid[:, used:]
+            rows = rows[:, : self.left + used + self.right]
+        centres = rows[:, self.left : self.left + count * self.stride]
+        return (
+            rows,
+            centres,
+            None if valid is None else valid[:, : count * self.stride : self.stride],
+        )
 
 
 class FrameConv(nn.Module):
@@ -26,7 +105,6 @@ class FrameConv(nn.Module):
         kernel_size: Frames.
         is_causal: Whether only the past, and `lookahead` frames, are seen.
         lookahead: Future frames of a causal convolution.
-        is_depthwise: One filter a channel.
     """
 
     def __init__(
@@ -37,19 +115,51 @@ class FrameConv(nn.Module):
         *,
         is_causal: bool,
         lookahead: int = 0,
-        is_depthwise: bool = False,
     ) -> None:
         super().__init__()
-        self.padding = context(kernel_size, is_causal, lookahead)
-        self.conv = nn.Conv1d(
-            width_in, width_out, kernel_size, groups=width_in if is_depthwise else 1
-        )
+        self.context = Context(*context(kernel_size, is_causal, lookahead))
+        self.conv = nn.Conv1d(width_in, width_out, kernel_size)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`[B, T, width_in]` -> `[B, T, width_out]`."""
-        if mask is not None:
-            x = x * mask
-        return self.conv(F.pad(x.transpose(1, 2), self.padding)).transpose(1, 2)
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, carry: Carry | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """`[B, T, width_in]` -> `[B, T, width_out]` and its mask."""
+        rows, _, mask = self.context(x, mask, carry)
+        return dense_conv(rows, self.conv.weight, self.conv.bias), mask
+
+
+def dense_conv(rows: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1) -> Tensor:
+    """Convolution without padding as one matrix product, whose rows depend on nothing but their window.
+
+    Args:
+        rows: `[B, N, D_in]`.
+        weight: `[D_out, D_in, kernel_size]`.
+
+    Returns:
+        `[B, (N - kernel_size) // stride + 1, D_out]`, empty where N is too small.
+    """
+    kernel = weight.shape[-1]
+    if rows.shape[1] < kernel:
+        return rows.new_zeros(len(rows), 0, len(weight))
+    windows = rows if kernel == stride == 1 else rows.unfold(1, kernel, stride).flatten(2)
+    return linear(windows, weight.flatten(1), bias)
+
+
+class DepthwiseConv(nn.Module):
+    """One filter a channel, over rows that carry their own context."""
+
+    def __init__(self, width: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(width, width, kernel_size, groups=width)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """`[B, N, D]` -> `[B, N - kernel_size + 1, D]`."""
+        if rows.shape[1] < self.conv.kernel_size[0]:
+            return rows[:, :0]
+        # as an image of height 1 with its channels last, rows need no transposition to and fro
+        image = rows.transpose(1, 2)[:, :, None]
+        out = F.conv2d(image, self.conv.weight[:, :, None], self.conv.bias, groups=rows.shape[-1])
+        return out[:, :, 0].transpose(1, 2)
 
 
 class ConvNeXtBlock(nn.Module):
@@ -62,18 +172,20 @@ class ConvNeXtBlock(nn.Module):
         self, width: int, expansion: int, kernel_size: int, *, is_causal: bool, initial_scale: float
     ) -> None:
         super().__init__()
-        self.depthwise = FrameConv(
-            width, width, kernel_size, is_causal=is_causal, is_depthwise=True
-        )
+        self.context = Context(*context(kernel_size, is_causal))
+        self.depthwise = DepthwiseConv(width, kernel_size)
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.widen = nn.Linear(width, expansion * width)
-        self.narrow = nn.Linear(expansion * width, width)
+        self.widen = FrameLinear(width, expansion * width)
+        self.narrow = FrameLinear(expansion * width, width)
         self.scale = nn.Parameter(torch.full((width,), initial_scale))
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`[B, T, D]` -> `[B, T, D]`."""
-        y = self.norm(self.depthwise(x, mask))
-        return x + self.scale * self.narrow(F.gelu(self.widen(y)))
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, carry: Carry | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """`[B, T, D]` -> `[B, T, D]` and its mask."""
+        rows, centres, mask = self.context(x, mask, carry)
+        hidden = self.narrow(F.gelu(self.widen(self.norm(self.depthwise(rows)))))
+        return torch.addcmul(centres, self.scale, hidden.to(centres.dtype)), mask
 
 
 class ConvNeXtStack(nn.Module):
@@ -91,15 +203,13 @@ class ConvNeXtStack(nn.Module):
             for _ in range(num_layers)
         )
         self.norm_out = nn.LayerNorm(width, eps=1e-6)
+        self.lookahead = num_layers * context(kernel_size, is_causal)[1]
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`[B, T, D]` -> `[B, T, D]`."""
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, carry: Carry | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """`[B, T, D]` -> `[B, T, D]` and its mask."""
         x = self.norm_in(x)
         for block in self.blocks:
-            x = block(x, mask)
-        return self.norm_out(x)
-
-
-def frame_mask(lengths: Tensor, num_frames: int) -> Tensor:
-    """Validity of each frame, bool `[B, T, 1]`."""
-    return (torch.arange(num_frames, device=lengths.device) < lengths[:, None])[..., None]
+            x, mask = block(x, mask, carry)
+        return self.norm_out(x), mask

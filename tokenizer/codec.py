@@ -22,6 +22,7 @@ from .fourier import FourierDecoder, Synthesis
 from .model_folder import fingerprint, load_model
 from .quantizer import MaskedChannelQuantizer, Quantized
 from .seanet import SEANetEncoder
+from .stream import decode_blocks, encode_blocks
 
 # The averages that training needs are no part of what codes mean.
 _TRAINING_STATE = ("quantizer.counts", "quantizer.sums", "quantizer.is_initialised")
@@ -74,7 +75,7 @@ class CodecModel(PreTrainedModel):
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__(config)
-        self.encoder: nn.Module = (
+        self.encoder: SEANetEncoder | SpectralEncoder = (
             SEANetEncoder if config.encoder == "seanet" else SpectralEncoder
         )(config)
         self.quantizer = MaskedChannelQuantizer(
@@ -120,7 +121,12 @@ class CodecModel(PreTrainedModel):
         self._revision = None
         return super().load_state_dict(*args, **kwargs)  # type: ignore[arg-type]
 
-    def _num_books(self, num_books: int | None) -> int:
+    def require_books(self, num_books: int | None) -> int:
+        """The number of books that `num_books` asks for; None asks for all.
+
+        Raises:
+            ConfigError: If it is out of range.
+        """
         most, fewest = self.config.num_codebooks, max(1, self.config.num_masked_books)
         if num_books is not None and not fewest <= num_books <= most:
             raise ConfigError(
@@ -129,23 +135,33 @@ class CodecModel(PreTrainedModel):
             )
         return most if num_books is None else num_books
 
-    def _prepare(self, input_values: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Whole frames of waveform with zeros past each end, and the frame mask."""
-        waveform = input_values[:, 0] if input_values.dim() == 3 else input_values
-        hop = self.config.hop_length
-        if padding_mask is None:
-            lengths = torch.full((len(waveform),), waveform.shape[-1], device=waveform.device)
-        else:
-            padding_mask = padding_mask[:, 0] if padding_mask.dim() == 3 else padding_mask
-            waveform = waveform * padding_mask
-            lengths = padding_mask.long().sum(-1)
-        waveform = F.pad(waveform, (0, -waveform.shape[-1] % hop))
-        return waveform, frame_mask((lengths + hop - 1) // hop, waveform.shape[-1] // hop)
+    def require_codes(self, codes: Tensor) -> None:
+        """Refuse int64 `[B, k, T]` that cannot be decoded.
 
+        Raises:
+            ConfigError: If k or a code is out of range.
+        """
+        self.require_books(codes.shape[1])
+        entries = self.config.codebook_size
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < entries:
+            raise ConfigError(
+                f"A code lies outside 0 to {entries - 1}; these are not codes of "
+                f"{self.config.codec_id}."
+            )
+
+    def _whole(self, input_values: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Waveform `[B, L]` and the samples of each item `[B]`."""
+        waveform = input_values[:, 0] if input_values.dim() == 3 else input_values
+        if padding_mask is None:
+            full = torch.full((len(waveform),), waveform.shape[-1], device=waveform.device)
+            return waveform, full
+        return waveform, padding_mask.flatten(1).long().sum(-1)
+
+    @torch.no_grad()
     def encode(
         self, input_values: Tensor, padding_mask: Tensor | None = None, num_books: int | None = None
     ) -> CodecEncoderOutput:
-        """Waveform to codes.
+        """Waveform to codes, in blocks, so that memory does not grow with the length.
 
         Args:
             input_values: float `[B, L]` or `[B, 1, L]` at `config.sampling_rate`.
@@ -158,38 +174,34 @@ class CodecModel(PreTrainedModel):
         Raises:
             ConfigError: If `num_books` is out of range.
         """
-        books = self._num_books(num_books)
-        waveform, mask = self._prepare(input_values, padding_mask)
-        quantized: Quantized = self.quantizer(self.encoder(waveform, mask), mask, books)
-        return CodecEncoderOutput(audio_codes=quantized.codes)
+        waveform, lengths = self._whole(input_values, padding_mask)
+        blocks = encode_blocks(self, waveform, lengths, num_books)
+        return CodecEncoderOutput(audio_codes=torch.cat(list(blocks), -1))
 
+    @torch.no_grad()
     def decode(
         self, audio_codes: Tensor, padding_mask: Tensor | None = None, noise_seed: int = 0
     ) -> CodecDecoderOutput:
-        """Codes to waveform.
+        """Codes to waveform, in blocks.
 
         Args:
             audio_codes: int64 `[B, k, T]`, k from the masked count (at least 1) to K.
-            padding_mask: bool `[B, T]`, frames that exist; None for all.
+            padding_mask: bool `[B, T]`, frames that exist, items right-padded; None for all.
             noise_seed: Seed of the noise source.
 
         Returns:
             `audio_values [B, T * hop]`.
 
         Raises:
-            ConfigError: If k is out of range.
+            ConfigError: If k or a code is out of range.
         """
-        self._num_books(audio_codes.shape[1])
-        mask = (
-            torch.ones_like(audio_codes[:, 0], dtype=torch.bool)
-            if padding_mask is None
-            else padding_mask.bool()
-        )
-        mask = mask[..., None]
-        synthesis: Synthesis = self.decoder(
-            self.quantizer.decode(audio_codes) * mask, mask, noise_seed=noise_seed
-        )
-        return CodecDecoderOutput(audio_values=synthesis.waveform)
+        self.require_codes(audio_codes)
+        if padding_mask is None:
+            lengths = torch.full((len(audio_codes),), audio_codes.shape[-1])
+        else:
+            lengths = padding_mask.long().sum(-1)
+        blocks = decode_blocks(self, audio_codes, lengths, noise_seed)
+        return CodecDecoderOutput(audio_values=torch.cat(list(blocks), -1))
 
     def forward(
         self,
@@ -209,7 +221,12 @@ class CodecModel(PreTrainedModel):
                 while training; None lets the decoder use its own prediction.
             noise_seed: Seed of the noise source.
         """
-        waveform, mask = self._prepare(input_values, padding_mask)
+        waveform, lengths = self._whole(input_values, padding_mask)
+        hop = self.config.hop_length
+        if padding_mask is not None:
+            waveform = waveform * padding_mask.flatten(1)
+        waveform = F.pad(waveform, (0, -waveform.shape[-1] % hop))
+        mask = frame_mask(-(-lengths // hop), waveform.shape[-1] // hop)
         books = self.config.num_codebooks if num_books is None else num_books
         quantized: Quantized = self.quantizer(self.encoder(waveform, mask), mask, books)
         synthesis: Synthesis = self.decoder(
@@ -246,12 +263,14 @@ class CodecModel(PreTrainedModel):
                     "A waveform to tokenize contains samples that are NaN or infinite."
                 )
         lengths = torch.tensor([len(waveform) for waveform in waveforms])
-        batch = nn.utils.rnn.pad_sequence([w.float() for w in waveforms], batch_first=True).to(
-            self.device
-        )
-        inside = frame_mask(lengths, batch.shape[-1])[..., 0].to(self.device)
-        found = self.encode(batch, inside, num_books).audio_codes
-        return Codes(found.cpu(), lengths, self.identity)  # type: ignore[union-attr]
+        if len(waveforms) == 1:
+            batch = waveforms[0].float()[None].to(self.device)
+        else:
+            batch = nn.utils.rnn.pad_sequence([w.float() for w in waveforms], batch_first=True).to(
+                self.device
+            )
+        blocks = encode_blocks(self, batch, lengths, num_books)
+        return Codes(torch.cat(list(blocks), -1).cpu(), lengths, self.identity)
 
     @torch.inference_mode()
     def synthesize(self, codes: Codes, noise_seed: int = 0) -> list[Tensor]:
@@ -261,10 +280,9 @@ class CodecModel(PreTrainedModel):
             ModelMismatch: If another codec made the codes.
         """
         self.identity.require(codes.identity, "This code sequence")
-        mask = frame_mask(codes.lengths, codes.values.shape[-1])[..., 0].to(self.device)
-        audio = self.decode(codes.values.to(self.device), mask, noise_seed).audio_values
-        lengths = codes.num_samples.tolist()
-        return [audio[i, :length].cpu() for i, length in enumerate(lengths)]  # type: ignore[index]
+        blocks = decode_blocks(self, codes.values, codes.lengths, noise_seed)
+        audio = torch.cat([block.cpu() for block in blocks], -1)
+        return [audio[i, :length] for i, length in enumerate(codes.num_samples.tolist())]
 
 
 AutoConfig.register(CodecConfig.model_type, CodecConfig, exist_ok=True)

@@ -33,8 +33,10 @@ class CodecConfig(PreTrainedConfig):
         num_masked_books: Leading books that quantize their own slice of the channels in parallel
             (MCRVQ); 0 gives plain RVQ.
         decoder_width, decoder_layers: ConvNeXt stack of the decoder at frame rate.
+        attention_window: Frames that the decoder's attention prenet reaches over, 0 for no prenet.
         upsampling: ISTFT frames per codec frame.
-        head_width, head_layers: ConvNeXt stack at the ISTFT's rate; 0 layers for none.
+        head_width, head_layers: ConvNeXt stack at the ISTFT's rate; 0 layers for none, and with no
+            upsampling either, the head reads the decoder's stack directly, as in Vocos.
         expansion: Hidden width of a ConvNeXt block over its width.
         fft_size: Length of the ISTFT window.
         has_harmonic_source: Whether the Fourier decoder filters a harmonic source and noise, rather
@@ -67,6 +69,7 @@ class CodecConfig(PreTrainedConfig):
     num_masked_books: int = 3
     decoder_width: int = 256
     decoder_layers: int = 5
+    attention_window: int = 0
     upsampling: int = 4
     head_width: int = 128
     head_layers: int = 3
@@ -121,15 +124,22 @@ class CodecConfig(PreTrainedConfig):
         return (self.fft_size - self.synthesis_hop) // 2
 
     @property
-    def lookahead_samples(self) -> int | None:
-        """Future samples, past the end of its own frame, that a decoded sample depends on.
-
-        None for a non-causal model, whose dependence is its receptive field, and for a causal
-        SEANet encoder 0 samples before the decoder's part.
-        """
+    def encoder_lookahead_samples(self) -> int | None:
+        """Samples past the end of a frame that its codes depend on; None for a non-causal model."""
         if not self.is_causal:
             return None
-        ahead = 0
-        if self.encoder == "spectral":
-            ahead = self.analysis_lookahead + self.encoder_lookahead * self.hop_length
-        return ahead + self.synthesis_reach
+        if self.encoder == "seanet":
+            return 0
+        return self.analysis_lookahead + self.encoder_lookahead * self.hop_length
+
+    @property
+    def lookahead_samples(self) -> int | None:
+        """Samples that encoder and decoder together wait for beyond a whole frame; None if not causal."""
+        ahead = self.encoder_lookahead_samples
+        return None if ahead is None else ahead + self.synthesis_reach
+
+    @property
+    def latency_seconds(self) -> float | None:
+        """Longest time from a sample to its copy in a stream: one frame and the look-ahead."""
+        ahead = self.lookahead_samples
+        return None if ahead is None else (self.hop_length + ahead) / self.sampling_rate

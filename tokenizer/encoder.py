@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import ConvNeXtStack, FrameConv
+from .blocks import Carry, ConvNeXtStack, FrameConv, FrameLinear
 from .config import CodecConfig
 from .spectral import frames_of, log_mels, pitch_evidence
 
@@ -43,21 +43,21 @@ class SpectralEncoder(nn.Module):
             config.kernel_size,
             is_causal=config.is_causal,
         )
-        self.project = nn.Linear(config.encoder_width, config.latent_size)
+        self.project = FrameLinear(config.encoder_width, config.latent_size)
 
     @property
-    def analysis_padding(self) -> tuple[int, int]:
-        """Zeros before and after a whole number of frames, so that windows sit where they must."""
+    def margins(self) -> tuple[int, int]:
+        """Samples that the analysis of whole frames needs before and after them."""
         config = self.config
         spare = config.window_length - config.hop_length // config.num_subframes
         right = config.analysis_lookahead if config.is_causal else spare // 2
         return spare - right, right
 
     def features(self, waveform: Tensor) -> Tensor:
-        """Analysis of float32 `[B, T * hop]`, `[B, T, num_subframes * (mels + lags)]`."""
+        """Analysis of float32 `[B, left + T * hop + right]`, `[B, T, num_subframes * (mels + lags)]`."""
         config = self.config
         hop = config.hop_length // config.num_subframes
-        frames = frames_of(F.pad(waveform, self.analysis_padding), config.window_length, hop)
+        frames = frames_of(waveform, config.window_length, hop)
         mels = (log_mels(frames, config.sampling_rate, config.num_mels) - _MEL_MEAN) / _MEL_SCALE
         parts = [mels]
         if config.num_pitch_lags:
@@ -74,16 +74,34 @@ class SpectralEncoder(nn.Module):
         return merged.reshape(len(waveform), -1, config.num_subframes * merged.shape[-1])
 
     def forward(self, waveform: Tensor, mask: Tensor) -> Tensor:
-        """Encode zero-padded waveforms.
+        """Encode whole signals, zero past each item's end.
 
         Args:
-            waveform: float32 `[B, T * hop]`, zeros past each item's end.
+            waveform: float32 `[B, T * hop]`.
             mask: bool `[B, T, 1]`, the frames that exist.
 
         Returns:
             `[B, T, latent_size]`, zero where the mask is.
         """
+        return self._encode(F.pad(waveform, self.margins), mask, None)[0]
+
+    def block(self, waveform: Tensor, mask: Tensor, carry: Carry) -> tuple[Tensor, Tensor]:
+        """Encode the next block.
+
+        Args:
+            waveform: float32 `[B, left + N * hop + right]`, with the `margins` on either side.
+            mask: bool `[B, N, 1]`.
+            carry: State between blocks.
+
+        Returns:
+            Latent `[B, M, latent_size]` and its mask; M is N, less what the first block waits for.
+        """
+        return self._encode(waveform, mask, carry)
+
+    def _encode(self, waveform: Tensor, mask: Tensor, carry: Carry | None) -> tuple[Tensor, Tensor]:
         with torch.autocast(waveform.device.type, enabled=False):
             features = self.features(waveform.float())
-        hidden = self.stack(self.embed(features, mask), None if self.config.is_causal else mask)
-        return self.project(hidden) * mask
+        hidden, valid = self.embed(features, mask, carry)
+        hidden, seen = self.stack(hidden, None if self.config.is_causal else valid, carry)
+        valid = valid if seen is None else seen
+        return self.project(hidden) * valid, valid

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import ConvNeXtStack, FrameConv
+from .attention import AttentionPrenet
+from .blocks import Carry, Context, ConvNeXtStack, FrameConv, FrameLinear
 from .config import CodecConfig
-from .source import noise_spectrum, pulse_phase, pulse_spectrum
-from .spectral import hann_window
+from .source import HarmonicSource
+from .spectral import constant, hann_window
 
 # A mel loss gives the bins next to half the sampling rate no weight: left to itself the head whistles there.
 PASSBAND = 0.4875  # of the sampling rate: 7.8 kHz at 16 kHz
@@ -41,25 +42,40 @@ class Synthesis:
     voicing_logit: Tensor | None = None
 
 
-def overlap_add(spectra: Tensor, hop: int, fft_size: int) -> Tensor:
+@constant
+def _window_and_envelope(fft_size: int, hop: int, device: torch.device) -> Tensor:
+    """Hann window over the sum of its squares in an endless signal, float32 `[fft_size]`."""
+    window = hann_window(fft_size, device)
+    squares = F.pad(window.square(), (0, -fft_size % hop)).view(-1, hop).sum(0)
+    return window / squares.repeat(-(-fft_size // hop))[:fft_size]
+
+
+def overlap_add(
+    spectra: Tensor, hop: int, fft_size: int, tail: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Inverse STFT with Hann windows and the constant envelope of an endless signal.
 
     Args:
         spectra: complex `[B, N, fft_size // 2 + 1]`.
+        tail: What the frames before reach over to these ones, `[B, fft_size - hop]`; None for nothing.
 
     Returns:
-        float32 `[B, N * hop]`; frame i's window is centred on the centre of hop i. Samples within half a
-        window of either end lack frames and are quieter, unless the caller cuts them off.
+        The `[B, N * hop]` samples from the start of the first frame's window on, whole once `tail` is in
+        them, and the tail to hand on.
     """
-    window = hann_window(fft_size, spectra.device)
-    frames = torch.fft.irfft(spectra, fft_size) * window
-    length = (frames.shape[1] - 1) * hop + fft_size
-    added = F.fold(frames.transpose(1, 2), (1, length), (1, fft_size), stride=(1, hop))[:, 0, 0]
-    squares = F.pad(window.square(), (0, -fft_size % hop)).view(-1, hop).sum(0)
-    reach = (fft_size - hop) // 2
-    added = added[:, reach : reach + frames.shape[1] * hop]
-    envelope = torch.roll(squares, -(reach % hop)).repeat(frames.shape[1])
-    return added / envelope
+    frames = torch.fft.irfft(spectra, fft_size) * _window_and_envelope(
+        fft_size, hop, spectra.device
+    )
+    batch, count, _ = frames.shape
+    hops = -(-fft_size // hop)
+    added = frames.new_zeros(batch, (count + hops - 1) * hop)
+    if tail is not None:
+        added[:, : tail.shape[1]] = tail
+    rows = added.view(batch, -1, hop)
+    for place in reversed(range(hops)):  # oldest frames first, as if there were no blocks
+        piece = frames[..., place * hop : (place + 1) * hop]
+        rows[:, place : place + count, : piece.shape[-1]] += piece
+    return added[:, : count * hop], added[:, count * hop : count * hop + fft_size - hop]
 
 
 class FourierDecoder(nn.Module):
@@ -68,15 +84,22 @@ class FourierDecoder(nn.Module):
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         self.config = config
-        width, causal = config.decoder_width, config.is_causal
+        width, causal, up = config.decoder_width, config.is_causal, config.upsampling
         self.embed = FrameConv(config.latent_size, width, config.kernel_size, is_causal=causal)
+        self.prenet = (
+            AttentionPrenet(width, config.attention_window, is_causal=causal)
+            if config.attention_window
+            else None
+        )
         self.stack = ConvNeXtStack(
             width, config.decoder_layers, config.expansion, config.kernel_size, is_causal=causal
         )
-        self.upsample = nn.Linear(width, config.upsampling * config.head_width)
+        is_refined = up > 1 or config.head_layers > 0
+        head_width = config.head_width if is_refined else width
+        self.upsample = FrameLinear(width, up * head_width) if is_refined else None
         self.head_stack = (
             ConvNeXtStack(
-                config.head_width,
+                head_width,
                 config.head_layers,
                 config.expansion,
                 config.kernel_size,
@@ -86,12 +109,18 @@ class FourierDecoder(nn.Module):
             else None
         )
         self.all_bins = bins = config.fft_size // 2 + 1
-        self.num_bins = int(PASSBAND * config.fft_size) + 1
+        self.num_bins = bins
         # per bin: log-gain and phase of the tonal part, and, with a source, log-gain of the noise
-        self.head = nn.Linear(config.head_width, bins * (3 if config.has_harmonic_source else 2))
-        self.pitch_head = (
-            nn.Linear(width, 2 * config.upsampling) if config.has_harmonic_source else None
-        )
+        self.head = FrameLinear(head_width, bins * (3 if config.has_harmonic_source else 2))
+        self.pitch_head = None
+        if config.has_harmonic_source:
+            self.num_bins = int(PASSBAND * config.fft_size) + 1
+            self.pitch_head = FrameLinear(width, 2 * up)
+            # the head's stack sees this many rows ahead, and the pitch waits for it
+            self.pitch_delay = Context(0, self.head_stack.lookahead if self.head_stack else 0)
+            self.source = HarmonicSource(
+                config.sampling_rate, config.synthesis_hop, config.fft_size, -up
+            )
         with torch.no_grad():
             self.head.weight.mul_(0.5)
             self.head.bias.zero_()
@@ -108,7 +137,7 @@ class FourierDecoder(nn.Module):
         voicing: Tensor | None = None,
         noise_seed: int = 0,
     ) -> Synthesis:
-        """Synthesise.
+        """Synthesise whole signals, as training does.
 
         Args:
             latent: `[B, T, latent_size]`, zero where `mask` is.
@@ -122,41 +151,79 @@ class FourierDecoder(nn.Module):
             `Synthesis`, T * hop samples an item.
         """
         config = self.config
-        up = config.upsampling
+        up, hop, reach = config.upsampling, config.hop_length, config.synthesis_reach
         latent = F.pad(latent, (0, 0, 1, 1))
         inner = F.pad(mask, (0, 0, 2, 0), value=True)  # the item with one frame on either side
-        hidden_mask = None if config.is_causal else inner
-        hidden = self.stack(self.embed(latent, hidden_mask), hidden_mask)
-        fine = self.upsample(hidden).unflatten(-1, (up, -1)).flatten(1, 2)
-        if self.head_stack is not None:
-            fine_mask = None if hidden_mask is None else hidden_mask.repeat_interleave(up, 1)
-            fine = self.head_stack(fine, fine_mask)
-        parts = self.head(fine)
-        log_pitch = voicing_logit = None
-        if self.pitch_head is not None:
-            log_pitch, voicing_logit = self._pitch(hidden)
+        if pitch_hz is not None and voicing is not None:
+            pitch_hz = F.pad(pitch_hz[:, None], (up, up), mode="replicate")[:, 0]
+            voicing = F.pad(voicing, (up, up))
+        parts, log_pitch, voicing_logit, inner = self._predict(latent, inner, None)
         with torch.autocast(latent.device.type, enabled=False):
             spectra = self._spectra(
-                parts.float(), log_pitch, voicing_logit, pitch_hz, voicing, noise_seed
+                parts.float(), log_pitch, voicing_logit, pitch_hz, voicing, noise_seed, None
             )
-            spectra = F.pad(spectra[..., : self.num_bins], (0, self.all_bins - self.num_bins))
             # one frame past each end still belongs to the item, later ones of a padded batch do not
-            spectra = spectra * inner.repeat_interleave(up, 1)
-            waveform = overlap_add(spectra, config.synthesis_hop, config.fft_size)
-        waveform = waveform[:, config.hop_length : -config.hop_length]
+            samples, tail = overlap_add(spectra * inner, config.synthesis_hop, config.fft_size)
+        first = hop + reach
+        waveform = torch.cat([samples, tail], 1)[:, first : first + samples.shape[1] - 2 * hop]
         if log_pitch is None or voicing_logit is None:
             return Synthesis(waveform)
         return Synthesis(waveform, log_pitch[:, up:-up], voicing_logit[:, up:-up])
 
-    def _pitch(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-pitch in Hz, within the source's range, and voicing logit, each `[B, (T + 2) * upsampling]`."""
-        raw = self.pitch_head(hidden).float().unflatten(-1, (2, -1))  # type: ignore[misc]
+    def block(self, latent: Tensor, mask: Tensor, carry: Carry, noise_seed: int = 0) -> Tensor:
+        """Synthesise the next block of a signal.
+
+        The first block starts with one frame of zeros. Samples come as soon as they are final; the first
+        of them are `hop_length + synthesis_reach` samples early and belong to nothing.
+
+        Args:
+            latent: `[B, N, latent_size]`.
+            mask: bool `[B, N, 1]`: frames of each item, and one frame of zeros on either side.
+            carry: State between blocks.
+            noise_seed: Seed of the noise.
+
+        Returns:
+            float32 `[B, M]`; M is N hops, less what the first block waits for.
+        """
+        config = self.config
+        with torch.autocast(latent.device.type, enabled=False):
+            parts, log_pitch, voicing_logit, inner = self._predict(latent, mask, carry)
+            if not parts.shape[1]:
+                return latent.new_zeros(len(latent), 0)
+            spectra = self._spectra(parts, log_pitch, voicing_logit, None, None, noise_seed, carry)
+            samples, carry[self] = overlap_add(
+                spectra * inner, config.synthesis_hop, config.fft_size, carry.get(self)
+            )
+        return samples
+
+    def _predict(
+        self, latent: Tensor, mask: Tensor, carry: Carry | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
+        """Head outputs `[B, N, bins * parts]`, log-pitch and voicing logit `[B, N]`, mask `[B, N, 1]`."""
+        up = self.config.upsampling
+        # a causal item does not hear what lies past its end
+        hidden_mask = None if self.config.is_causal else mask
+        hidden, hidden_mask = self.embed(latent, hidden_mask, carry)
+        if self.prenet is not None:
+            hidden, hidden_mask = self.prenet(hidden, hidden_mask, carry)
+        hidden, hidden_mask = self.stack(hidden, hidden_mask, carry)
+        mask = (mask if hidden_mask is None else hidden_mask).repeat_interleave(up, 1)
+        fine, fine_mask = hidden, None if hidden_mask is None else mask
+        if self.upsample is not None:
+            fine = self.upsample(hidden).unflatten(-1, (up, -1)).flatten(1, 2)
+        if self.head_stack is not None:
+            fine, fine_mask = self.head_stack(fine, fine_mask, carry)
+        parts = self.head(fine)
+        if self.pitch_head is None:
+            return parts, None, None, mask if fine_mask is None else fine_mask
+        raw = self.pitch_head(hidden).float().unflatten(-1, (2, up)).transpose(2, 3).flatten(1, 2)
+        raw = self.pitch_delay(raw, None, carry)[1]
         low, high = (
             torch.tensor([self.config.min_pitch_hz, self.config.max_pitch_hz]).log().tolist()
         )
         # the middle of the range is 173 Hz; a quarter of a unit is about half an octave either way
-        log_pitch = (0.5 * (low + high) + raw[..., 0, :]).clamp(low, high)
-        return log_pitch.flatten(1), raw[..., 1, :].flatten(1)
+        log_pitch = (0.5 * (low + high) + raw[..., 0]).clamp(low, high)
+        return parts, log_pitch, raw[..., 1], mask if fine_mask is None else fine_mask
 
     def _spectra(
         self,
@@ -166,24 +233,22 @@ class FourierDecoder(nn.Module):
         pitch_hz: Tensor | None,
         voicing: Tensor | None,
         noise_seed: int,
+        carry: Carry | None,
     ) -> Tensor:
         """Filter the source, or build magnitude and phase: complex64 `[B, N, bins]`."""
-        config = self.config
-        parts = parts.unflatten(-1, (-1, config.fft_size // 2 + 1))
-        filters = torch.polar(parts[..., 0, :].clamp(max=MAX_LOG_GAIN).exp(), parts[..., 1, :])
+        config, bins = self.config, self.num_bins
+        parts = parts.unflatten(-1, (-1, self.all_bins))[..., :bins]
+        gains = parts[..., 0, :].clamp(max=MAX_LOG_GAIN).exp()
         if log_pitch is None or voicing_logit is None:
-            return filters * config.fft_size**0.5
-        if pitch_hz is None or voicing is None:
-            pitch_hz, voicing = log_pitch.exp(), torch.sigmoid(voicing_logit)
+            gains = gains * config.fft_size**0.5
         else:
-            up = config.upsampling
-            pitch_hz = F.pad(pitch_hz[:, None], (up, up), mode="replicate")[:, 0]
-            voicing = F.pad(voicing, (up, up))
-        hop = config.synthesis_hop
-        phase = pulse_phase(pitch_hz.detach(), hop, config.sampling_rate)
-        pulses = pulse_spectrum(pitch_hz.detach(), phase, config.fft_size, config.sampling_rate)
-        noise = noise_spectrum(
-            -config.upsampling, parts.shape[1], hop, config.fft_size, noise_seed, parts.device
-        )
-        gains = parts[..., 2, :].clamp(max=MAX_LOG_GAIN).exp()
-        return filters * (pulses * voicing.detach()[..., None]) + gains * noise
+            if pitch_hz is None or voicing is None:
+                pitch_hz, voicing = log_pitch.exp(), torch.sigmoid(voicing_logit)
+            gains = gains * voicing.detach()[..., None]
+        angles = parts[..., 1, :]
+        spectra = torch.complex(gains * angles.cos(), gains * angles.sin())
+        if pitch_hz is not None:
+            pulses, noise = self.source(pitch_hz, noise_seed, carry)
+            levels = parts[..., 2, :].clamp(max=MAX_LOG_GAIN).exp()
+            spectra = spectra * pulses[..., :bins] + levels * noise[..., :bins]
+        return F.pad(spectra, (0, self.all_bins - bins))

@@ -17,6 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .blocks import linear
+
 EMA_DECAY = 0.99
 # A code whose average count falls under this share of the mean count starts anew from the batch. A share,
 # not a number: a fixed count would restart codes for ever when a batch holds few frames.
@@ -87,7 +89,7 @@ class MaskedChannelQuantizer(nn.Module):
         entries = self.codebooks[book, :, seen]
         norms = entries.square().sum(-1)
         found = [
-            (norms - 2 * part[:, seen] @ entries.T).argmin(-1) for part in vectors.split(_CHUNK)
+            linear(part[:, seen], -2 * entries, norms).argmin(-1) for part in vectors.split(_CHUNK)
         ]
         return torch.cat(found) if found else vectors.new_zeros(0, dtype=torch.long)
 
@@ -117,6 +119,12 @@ class MaskedChannelQuantizer(nn.Module):
             inputs,
             choices,
         )
+
+    def encode(self, latent: Tensor, mask: Tensor, num_books: int) -> Tensor:
+        """Codes int64 `[B, num_books, T]` of `[B, T, D]`; 0 where the mask bool `[B, T, 1]` is false."""
+        found, _, _ = self.assign(latent.float().flatten(0, 1), num_books)
+        codes = found.unflatten(1, latent.shape[:2]).transpose(0, 1)
+        return codes * mask[..., 0][:, None]
 
     def decode(self, codes: Tensor) -> Tensor:
         """Sum of the chosen entries: codes `[B, k, T]` -> float32 `[B, T, D]`."""

@@ -8,28 +8,39 @@ start without hearing ahead.
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
+from .blocks import Carry, Context, dense_conv, linear
 from .config import CodecConfig
 
 
 class _Conv(nn.Module):
-    """Weight-normed convolution on `[B, C, L]` with L a multiple of the stride; returns `L / stride`."""
+    """Weight-normed convolution `[B, L, C]` -> `[B, L / stride, C']`."""
 
     def __init__(
         self, width_in: int, width_out: int, kernel_size: int, stride: int, *, is_causal: bool
     ) -> None:
         super().__init__()
         spare = kernel_size - stride
-        self.padding = (spare, 0) if is_causal else (spare - spare // 2, spare // 2)
+        right = 0 if is_causal else spare // 2
+        self.context = Context(spare - right, right, stride)
         self.conv = weight_norm(nn.Conv1d(width_in, width_out, kernel_size, stride))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, self.padding))
+    def forward(
+        self, x: Tensor, mask: Tensor | None, carry: Carry | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Also returns the input rows that outputs sit on, and the outputs' mask."""
+        rows, centres, mask = self.context(x, mask, carry)
+        return (
+            dense_conv(rows, self.conv.weight, self.conv.bias, self.context.stride),
+            centres,
+            mask,
+        )
 
 
 class _Residual(nn.Module):
@@ -40,14 +51,19 @@ class _Residual(nn.Module):
         self.squeeze = _Conv(width, width // 2, 3, 1, is_causal=is_causal)
         self.expand = _Conv(width // 2, width, 1, 1, is_causal=is_causal)
         self.shortcut = _Conv(width, width, 1, 1, is_causal=is_causal)
+        self.delay = Context(0, self.squeeze.context.right)
 
-    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
-        hidden = self.squeeze(F.elu(x) * keep)
-        return self.shortcut(x) + self.expand(F.elu(hidden))
+    def forward(self, x: Tensor, mask: Tensor, carry: Carry | None) -> tuple[Tensor, Tensor]:
+        hidden, _, valid = self.squeeze(F.elu(x), mask, carry)
+        expanded, _, _ = self.expand(F.elu(hidden), None, carry)
+        shortcut, _, _ = self.shortcut(self.delay(x, mask, carry)[1], None, carry)
+        return shortcut + expanded, valid if valid is not None else mask
 
 
 class SEANetEncoder(nn.Module):
     """Waveform to latent frames, as Language-Codec's encoder."""
+
+    margins = (0, 0)  # its context is carried by its layers
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
@@ -71,27 +87,50 @@ class SEANetEncoder(nn.Module):
         self.last = _Conv(width, config.latent_size, 7, 1, is_causal=config.is_causal)
 
     def forward(self, waveform: Tensor, mask: Tensor) -> Tensor:
-        """Encode zero-padded waveforms.
+        """Encode whole signals, zero past each item's end.
 
         Args:
-            waveform: float32 `[B, T * hop]`, zeros past each item's end.
+            waveform: float32 `[B, T * hop]`.
             mask: bool `[B, T, 1]`, the frames that exist.
 
         Returns:
             `[B, T, latent_size]`, zero where the mask is.
         """
-        strides = self.config.seanet_strides
-        samples_per_frame = math.prod(strides)
+        return self._encode(waveform, mask, None)[0]
+
+    def block(self, waveform: Tensor, mask: Tensor, carry: Carry) -> tuple[Tensor, Tensor]:
+        """Encode the next block, `[B, N * hop]`; see `SpectralEncoder.block`."""
+        return self._encode(waveform, mask, carry)
+
+    def _encode(self, waveform: Tensor, mask: Tensor, carry: Carry | None) -> tuple[Tensor, Tensor]:
         # past an item's last frame every layer's output is cleared, as if the signal ended there
-        keep = mask.transpose(1, 2).to(waveform.dtype).repeat_interleave(samples_per_frame, -1)
-        x = self.first(waveform[:, None])
-        for stride, residual, downsampling in zip(
-            strides, self.residuals, self.downsamplings, strict=True
-        ):
-            x = residual(x, keep)
-            x = downsampling(F.elu(x) * keep)
-            keep = keep[..., ::stride]
+        keep = mask.repeat_interleave(self.config.hop_length, 1)
+        x, _, keep = self.first(waveform[..., None], keep, carry)
+        for residual, downsampling in zip(self.residuals, self.downsamplings, strict=True):
+            x, keep = residual(x, keep, carry)
+            x, _, keep = downsampling(F.elu(x), keep, carry)
         x = x * keep
         if self.lstm is not None:
-            x = x + self.lstm(x.transpose(1, 2))[0].transpose(1, 2)
-        return self.last(F.elu(x) * keep).transpose(1, 2) * mask
+            x = x + self._recur(self.lstm, x, carry)
+        x, _, keep = self.last(F.elu(x), keep, carry)
+        return x * keep, keep
+
+    @staticmethod
+    def _recur(lstm: nn.LSTM, x: Tensor, carry: Carry | None) -> Tensor:
+        """The LSTM's output, `[B, T, D]`; step by step in blocks, where its state goes on."""
+        if carry is None:
+            return lstm(x)[0]
+        zeros = x.new_zeros(len(x), lstm.hidden_size)
+        states: list[Any] = carry.get(lstm, [(zeros, zeros)] * lstm.num_layers)
+        carry[lstm] = states = list(states)
+        for layer, (hidden, cell) in enumerate(states):
+            into, again, bias_in, bias_again = lstm.all_weights[layer]
+            outputs = []
+            for gates in linear(x, into, bias_in + bias_again).unbind(1):
+                parts = (gates + linear(hidden, again)).chunk(4, -1)
+                cell = torch.sigmoid(parts[1]) * cell + torch.sigmoid(parts[0]) * parts[2].tanh()
+                hidden = torch.sigmoid(parts[3]) * cell.tanh()
+                outputs.append(hidden)
+            x = torch.stack(outputs, 1) if outputs else x
+            states[layer] = hidden, cell
+        return x

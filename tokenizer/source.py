@@ -11,36 +11,54 @@ cross-fades from pitch to pitch.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .spectral import hann_window
+from .blocks import Carry
+from .spectral import constant, hann_window
 
 BANDWIDTH = 0.475  # highest harmonic, as a share of the sampling rate: 7.6 kHz at 16 kHz
 
 
+# The phase of the fundamental is an integer, in 2**-33 of a cycle: sums of integers are exact, so the phase
+# does not depend on where a signal is cut into blocks.
+_CYCLE_BITS = 33
+
+
+@dataclass
+class PhaseState:
+    """Phase at the last frame's centre and cycles per hop there, both int64 `[B]`."""
+
+    phase: Tensor
+    cycles: Tensor
+
+
+@torch.no_grad()
 def pulse_phase(
-    pitch_hz: Tensor, hop: int, sampling_rate: int, start: Tensor | None = None
-) -> Tensor:
-    """Phase of the fundamental at each frame's centre, in cycles within [0, 1).
+    pitch_hz: Tensor, hop: int, sampling_rate: int, before: PhaseState | None = None
+) -> tuple[Tensor, PhaseState]:
+    """Phase of the fundamental at each frame's centre.
 
     Args:
-        pitch_hz: `[B, N]`, positive everywhere.
+        pitch_hz: `[B, N]`, positive everywhere, N at least 1.
         hop: Samples between frames.
-        start: float64 `[B]`, phase one half hop before the first frame, carried by a stream.
+        before: State after the previous block; None starts with phase 0 one hop before the first frame.
 
     Returns:
-        float64 `[B, N]`.
+        Phase in cycles within [0, 1), float64 `[B, N]`, and the state to go on from.
     """
-    cycles = pitch_hz.double() * (hop / sampling_rate)
-    before = torch.cat([cycles[:, :1], cycles[:, :-1]], 1)
-    phase = torch.cumsum((before + cycles) / 2, 1)
-    if start is not None:
-        phase = phase + start[:, None]
-    return phase.remainder(1)
+    # half a hop of each neighbour lies between two centres
+    halves = (pitch_hz.double() * (hop / sampling_rate * 2 ** (_CYCLE_BITS - 1))).round().long()
+    if before is None:
+        before = PhaseState(torch.zeros_like(halves[:, 0]), halves[:, 0])
+    steps = torch.cat([before.cycles[:, None], halves[:, :-1]], 1) + halves
+    phase = (before.phase[:, None] + steps.cumsum(1)) & ((1 << _CYCLE_BITS) - 1)
+    return phase.double() / (1 << _CYCLE_BITS), PhaseState(phase[:, -1], halves[:, -1])
 
 
+@torch.no_grad()
 def pulse_spectrum(pitch_hz: Tensor, phase: Tensor, fft_size: int, sampling_rate: int) -> Tensor:
     """Spectrum of each frame's windowed, band-limited pulse train of unit power.
 
@@ -56,21 +74,27 @@ def pulse_spectrum(pitch_hz: Tensor, phase: Tensor, fft_size: int, sampling_rate
         complex64 `[B, N, fft_size // 2 + 1]`.
     """
     pitch = pitch_hz.float()[..., None]
-    offset = (
-        torch.arange(-(fft_size // 2), fft_size - fft_size // 2, device=pitch.device)
-        / sampling_rate
-    )
-    cycles = phase.float()[..., None] + pitch * offset
-    x = 2 * math.pi * (cycles - cycles.round())  # within half a turn, where float32 is exact enough
     harmonics = BANDWIDTH * sampling_rate / pitch
     whole = harmonics.floor()
-    half = torch.sin(x / 2)
-    near = half.abs() < 1e-4
-    series = torch.sin((whole + 0.5) * x) / torch.where(near, torch.ones_like(half), 2 * half) - 0.5
-    series = torch.where(near, whole.expand_as(series), series)
-    series = series + (harmonics - whole) * torch.cos((whole + 1) * x)
-    series = series * torch.sqrt(2 / harmonics)
-    return torch.fft.rfft(series * hann_window(fft_size, series.device))
+    level = torch.sqrt(2 / harmonics)
+    # The sum is even in x: half of x, in (0, pi/2], away from the pole where float32 is exact enough. In
+    # place, because this is the one signal here that is long: window by window, not hop by hop.
+    half = torch.addcmul(
+        phase.float()[..., None], pitch, _offsets(fft_size, sampling_rate, pitch.device)
+    )
+    half.sub_(half.round()).abs_().clamp_(min=3e-5).mul_(math.pi)
+    topmost = torch.mul(half, 2 * whole + 2).cos_()
+    series = torch.mul(half, 2 * whole + 1).sin_()
+    series.div_(half.sin_()).mul_(0.5 * level).addcmul_(topmost, (harmonics - whole) * level)
+    series.sub_(0.5 * level).mul_(hann_window(fft_size, series.device))
+    return torch.fft.rfft(series)
+
+
+@constant
+def _offsets(fft_size: int, sampling_rate: int, device: torch.device) -> Tensor:
+    """Seconds from a window's centre, float32 `[fft_size]`."""
+    samples = torch.arange(-(fft_size // 2), fft_size - fft_size // 2, dtype=torch.float32)
+    return (samples / sampling_rate).to(device)
 
 
 def noise_samples(first: int, count: int, seed: int, device: torch.device) -> Tensor:
@@ -98,3 +122,35 @@ def noise_spectrum(
     )
     frames = samples.unfold(0, fft_size, hop)
     return torch.fft.rfft(frames * hann_window(fft_size, device))[None]
+
+
+class HarmonicSource(nn.Module):
+    """Pulse train and noise of a signal's ISTFT frames; in blocks, phase and place go on.
+
+    Args:
+        sampling_rate: Hz.
+        hop: Samples between frames.
+        fft_size: Window of a frame.
+        first_frame: Place of a signal's first frame, in hops from its first sample.
+    """
+
+    def __init__(self, sampling_rate: int, hop: int, fft_size: int, first_frame: int) -> None:
+        super().__init__()
+        self.sampling_rate, self.hop, self.fft_size = sampling_rate, hop, fft_size
+        self.first_frame = first_frame
+
+    @torch.no_grad()
+    def forward(
+        self, pitch_hz: Tensor, noise_seed: int, carry: Carry | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Pitch `[B, N]` to pulses, complex64 `[B, N, bins]`, and noise, `[1, N, bins]`."""
+        before, first = None, self.first_frame
+        if carry is not None:
+            before, first = carry.get(self, (before, first))
+        count = pitch_hz.shape[1]
+        phase, after = pulse_phase(pitch_hz, self.hop, self.sampling_rate, before)
+        if carry is not None:
+            carry[self] = after, first + count
+        pulses = pulse_spectrum(pitch_hz, phase, self.fft_size, self.sampling_rate)
+        noise = noise_spectrum(first, count, self.hop, self.fft_size, noise_seed, pitch_hz.device)
+        return pulses, noise

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def _constant(function):  # type: ignore[no-untyped-def]
+def constant(function):  # type: ignore[no-untyped-def]
     """Cache a tensor that no autograd mode of the first caller may mark."""
 
     @functools.lru_cache(maxsize=64)
@@ -26,13 +26,13 @@ def _constant(function):  # type: ignore[no-untyped-def]
     return build
 
 
-@_constant
+@constant
 def hann_window(length: int, device: torch.device) -> Tensor:
     """Periodic Hann window, float32 `[length]`."""
     return torch.hann_window(length, periodic=True, device=device)
 
 
-@_constant
+@constant
 def mel_filters(sampling_rate: int, fft_size: int, num_mels: int, device: torch.device) -> Tensor:
     """Triangular filters on the HTK mel scale, each of unit sum, float32 `[fft_size // 2 + 1, num_mels]`.
 
@@ -54,7 +54,7 @@ def mel_filters(sampling_rate: int, fft_size: int, num_mels: int, device: torch.
     return (filters / filters.sum(0)).float().to(device)
 
 
-@_constant
+@constant
 def _lag_positions(
     sampling_rate: int, low_hz: float, high_hz: float, count: int, device: torch.device
 ) -> Tensor:
@@ -63,7 +63,7 @@ def _lag_positions(
     return (sampling_rate / hz).float().to(device)
 
 
-@_constant
+@constant
 def _window_autocorrelation(length: int, fft_size: int, device: torch.device) -> Tensor:
     spectrum = torch.fft.rfft(hann_window(length, device), fft_size)
     correlation = torch.fft.irfft(spectrum.abs().square(), fft_size)[: length // 2 + 1]

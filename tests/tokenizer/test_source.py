@@ -27,8 +27,21 @@ def test_overlap_add_inverts_the_transform() -> None:
     reach = (size - hop) // 2
     padded = torch.nn.functional.pad(signal, (reach, reach))
     spectra = torch.fft.rfft(frames_of(padded, size, hop) * hann_window(size, signal.device))
-    back = overlap_add(spectra, hop, size)
+    back, tail = overlap_add(spectra, hop, size)
+    back = torch.cat([back, tail], 1)[:, reach : reach + 8000]
     assert torch.allclose(back[:, size:-size], signal[:, size:-size], atol=1e-5)
+
+
+def test_overlap_add_of_pieces_is_that_of_the_whole() -> None:
+    hop, size = 80, 512
+    spectra = torch.randn(2, 23, size // 2 + 1, dtype=torch.complex64)
+    whole, last = overlap_add(spectra, hop, size)
+    pieces, tail = [], None
+    for piece in spectra.split([1, 9, 3, 10], 1):
+        samples, tail = overlap_add(piece, hop, size, tail)
+        pieces.append(samples)
+    assert torch.equal(torch.cat(pieces, 1), whole)
+    assert torch.equal(tail, last)
 
 
 def test_pulse_train_is_the_sum_of_cosines() -> None:
@@ -49,7 +62,11 @@ def test_pulse_train_is_the_sum_of_cosines() -> None:
 
 def test_phase_advances_by_the_pitch_and_continues_over_pieces() -> None:
     pitch = 100 + 50 * torch.rand(1, 40)
-    whole = pulse_phase(pitch, 80, 16_000)
+    whole, end = pulse_phase(pitch, 80, 16_000)
+    first, before = pulse_phase(pitch[:, :13], 80, 16_000)
+    second, again = pulse_phase(pitch[:, 13:], 80, 16_000, before)
+    assert torch.equal(torch.cat([first, second], 1), whole)
+    assert torch.equal(again.phase, end.phase)
     steps = (whole[:, 1:] - whole[:, :-1]).remainder(1)
     expected = (pitch[:, 1:] + pitch[:, :-1]).double() / 2 * 80 / 16_000
     assert torch.allclose(steps, expected.remainder(1), atol=1e-9)
