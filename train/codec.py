@@ -159,9 +159,7 @@ class CodecTask:
                 ]
                 waveform = self.collate(crops)["waveform"].to(device)
                 mask = torch.ones(len(crops), frames, 1, dtype=torch.bool, device=device)
-                latent = self.model.encoder(waveform, mask)
-                latent = latent[0] if isinstance(latent, tuple) else latent
-                found.append(latent.float().flatten(0, 1))
+                found.append(self.model.encoder(waveform, mask).float().flatten(0, 1))
         quantizer.initialise(torch.cat(found), seed=self.config.run.seed)
 
     def _draw_books(self, batch: int, device: torch.device) -> Tensor:
