@@ -35,8 +35,9 @@ from speechlm.benchmarks.systems import LOADERS, PAPER_RECIPE
 
 TASKS = ("encode", "decode")
 OURS = ("ours", "ours-paper")
-# Two lengths, so that what a pass needs at all and what each further second needs come apart.
-_WARM_UP_SECONDS = (0.5, 1.0)
+# The longer of two passes that warm up: this share of a setting's audio, within bounds in seconds.
+# At less than that, DAC's memory was foreseen at a fifth of what it grew to.
+_WARM_UP_SHARE, _WARM_UP_SECONDS = 1 / 16, (1.0, 10.0)
 _QUICK_SECONDS = 50.0  # a row is repeated only if that ends before
 _MEMORY_MARGIN = 0.8  # of what is free
 _QUIET_SHARE = 0.95
@@ -164,15 +165,19 @@ def _is_enough(row: Row, spent: float, bounds: Bounds) -> bool:
 
 def _too_much(setting: Setting, system: Measured, bounds: Bounds) -> dict[str, str | None]:
     """Why each task will not be measured, if so: foreseen from short passes, which also warm up."""
+    audio_s = setting.audio_s * setting.batch
+    least, most = _WARM_UP_SECONDS
+    warm_up_s = min(most, max(least, audio_s * _WARM_UP_SHARE))
+    # Two lengths, so that what a pass needs at all and what further seconds need come apart.
     short, long = (
-        {task: system.measure(task, seconds, 1) for task in TASKS} for seconds in _WARM_UP_SECONDS
+        {task: system.measure(task, length_s, 1) for task in TASKS}
+        for length_s in (warm_up_s / 2, warm_up_s)
     )
     reasons: dict[str, str | None] = {}
-    further = setting.audio_s * setting.batch - _WARM_UP_SECONDS[1]
     for task in TASKS:
-        seconds = long[task].seconds * (1 + further / _WARM_UP_SECONDS[1])
-        growth = long[task].peak_rss_mb - short[task].peak_rss_mb
-        needed = max(0.0, growth) * further / (_WARM_UP_SECONDS[1] - _WARM_UP_SECONDS[0])
+        seconds = long[task].seconds * audio_s / warm_up_s
+        growth = max(0.0, long[task].peak_rss_mb - short[task].peak_rss_mb) / (warm_up_s / 2)
+        needed = growth * (audio_s - warm_up_s)
         if seconds > bounds.max_seconds:
             reasons[task] = f"a pass would take about {seconds:.0f} s"
         elif needed > _MEMORY_MARGIN * free_memory_mb():
