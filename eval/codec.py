@@ -330,5 +330,6 @@ def _shown(runs: Sequence[_Run]) -> list[str]:
         return abs(math.log((run.bits_per_second or goal) / goal))
 
     chosen = [ours[0], ours[-1], *(min(family, key=distance) for family in others.values())]
-    chosen = (chosen + ours[-2:0:-1])[: MAX_PANELS - 1]
-    return [run.system.name for run in runs if run in chosen]
+    names = [run.system.name for run in [*chosen, *ours[-2:0:-1]]]
+    kept = list(dict.fromkeys(names))[: MAX_PANELS - 1]
+    return [run.system.name for run in runs if run.system.name in kept]

@@ -12,6 +12,8 @@ import torch
 from speechlm.errors import MissingExtra
 from speechlm.eval import recognizer, similarity
 from speechlm.eval.metrics import pesq_wideband, stoi
+from speechlm.eval.mos import DistillMos
+from speechlm.eval.pitch import pitch_track
 from speechlm.eval.plots import save_spectrograms
 from speechlm.eval.recognizer import Recognizer
 from speechlm.eval.scorers import FidelityScorer, Scorers
@@ -30,6 +32,9 @@ USES: list[tuple[str, str, Callable[[], object]]] = [
         lambda: save_spectrograms(Path("x"), {"a": (WAVE, 9)}),
     ),
     ("webrtcvad", "make scorers", SpeakerEncoder),
+    ("xls_r_sqa", "make scorers", DistillMos),
+    ("distillmos", "make scorers", DistillMos),
+    ("pyworld", "[pitch]", lambda: pitch_track(WAVE, 16_000)),
 ]
 
 
@@ -48,19 +53,26 @@ def test_a_missing_package_is_one_sentence(
 def test_missing_scorers_are_notes_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jiwer", None)
     monkeypatch.setitem(sys.modules, "webrtcvad", None)
-    scorers = Scorers.installed()
-    assert scorers.recognizer is None and scorers.encoder is None
-    assert ["jiwer" in scorers.notes[0], "make scorers" in scorers.notes[1]] == [True, True]
+    monkeypatch.setitem(sys.modules, "distillmos", None)
+    monkeypatch.setitem(sys.modules, "xls_r_sqa", None)
+    scorers = Scorers.installed(quality=True)
+    assert scorers.recognizer is None and scorers.encoder is None and scorers.quality is None
+    words = zip(("jiwer", "webrtcvad", "MOS"), scorers.notes, strict=True)
+    assert all(word in note for word, note in words)
     assert scorers.hear(WAVE, 16_000) is None and scorers.voice(WAVE, 16_000) is None
+    assert scorers.opinion(WAVE, 16_000) is None
 
 
 def test_a_missing_score_is_a_gap_and_is_noted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pesq", None)
+    monkeypatch.setitem(sys.modules, "pyworld", None)
     fidelity = FidelityScorer()
     rows = [fidelity.score(WAVE, WAVE, 16_000) for _ in range(2)]
     assert [row["pesq"] for row in rows] == [None, None]
     assert rows[0]["mel_distance"] == 0
-    assert sum("pesq" in note for note in fidelity.notes) == 1
+    assert [row["vuv_f1"] for row in rows] == [None, None]
+    for package in ("pesq", "pyworld"):
+        assert sum(package in note for note in fidelity.notes) == 1
 
 
 def test_no_weights_are_a_sentence_not_a_download(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from speechlm.eval.plots import (
     read_curves,
     save_codebook_usage,
     save_curves,
+    save_rate_quality,
     save_spectrograms,
 )
 
@@ -95,3 +96,17 @@ def test_codebook_usage_is_drawn_and_refuses_a_book_without_codes(tmp_path: Path
     counts[2] = 0
     with pytest.raises(UnsupportedAudio, match="no codes"):
         save_codebook_usage(tmp_path / "a.png", counts)
+
+
+def test_rate_quality_has_a_panel_a_score_and_shows_every_system(tmp_path: Path) -> None:
+    ours = [{"bits_per_second": 1000 * n, "pesq": 1 + 0.2 * n, "stoi": None} for n in (3, 1, 2)]
+    one, two, three = (tmp_path / f"{n}.png" for n in range(3))
+    save_rate_quality(one, {"ours": ours})
+    save_rate_quality(two, {"ours": ours, "peer": [{"bits_per_second": None, "pesq": 2.5}]})
+    assert size_of(one) == size_of(two)
+    assert one.read_bytes() != two.read_bytes()
+    rated = [row | {"mos": 3.0} for row in ours]
+    save_rate_quality(three, {"ours": rated}, {"pesq": None, "mos": 4.2})
+    assert size_of(three)[0] > 1.5 * size_of(one)[0]
+    with pytest.raises(UnsupportedAudio, match="no score"):
+        save_rate_quality(one, {"ours": [{"bits_per_second": 1000, "pesq": None}]})
