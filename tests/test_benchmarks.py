@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_codecs import tiny_codec
+import yaml
+from tiny_codecs import TINY, tiny_codec
 from transformers import DacConfig, EncodecConfig, MimiConfig
 
 from speechlm.benchmarks import codec as benchmark
@@ -110,6 +111,17 @@ def test_peer_decodes_a_batch_from_the_books_it_states(system: systems.System, b
     assert codes.audio_codes.shape[-3:-1] == (2, books)
     # Whole frames: within one of the signal.
     assert audio.reshape(2, -1).shape[1] == pytest.approx(waveforms.shape[1], abs=2_000)
+
+
+def test_paper_system_is_the_recipe_s_model(tmp_path: Path) -> None:
+    model = {**TINY, "encoder": "seanet", "sampling_rate": 24_000, "has_harmonic_source": False}
+    recipe = tmp_path / "paper.yaml"
+    recipe.write_text(yaml.safe_dump({"model": model, "crop_seconds": 1.0}))
+    paper = systems.load_paper(recipe)
+    waveforms = systems.speech_like(4_800, 2, paper.sampling_rate)
+    codes = paper.encode(waveforms)
+    assert (paper.sampling_rate, codes.values.shape) == (24_000, (2, 6, 15))
+    assert [len(waveform) for waveform in paper.decode(codes)] == [4_800, 4_800]
 
 
 def test_signal_is_heard_and_differs_between_items() -> None:
