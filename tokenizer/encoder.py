@@ -44,6 +44,8 @@ class SpectralEncoder(nn.Module):
             is_causal=config.is_causal,
         )
         self.project = FrameLinear(config.encoder_width, config.latent_size)
+        # frames by which latents come later than their waveform, analysis aside
+        self.lookahead = self.embed.context.right + self.stack.lookahead
 
     @property
     def margins(self) -> tuple[int, int]:

@@ -24,6 +24,8 @@ from .spectral import constant, hann_window
 
 # A mel loss gives the bins next to half the sampling rate no weight: left to itself the head whistles there.
 PASSBAND = 0.4875  # of the sampling rate: 7.8 kHz at 16 kHz
+# ISTFT frames, over all items, whose spectra are made at once: on a CPU they stay in its cache.
+_SYNTHESIS_ROWS = (1 << 17, 256)
 MAX_LOG_GAIN = 5.0  # about 43 dB above a unit source; training never needs it, a bad code might
 
 
@@ -112,12 +114,20 @@ class FourierDecoder(nn.Module):
         self.num_bins = bins
         # per bin: log-gain and phase of the tonal part, and, with a source, log-gain of the noise
         self.head = FrameLinear(head_width, bins * (3 if config.has_harmonic_source else 2))
+        # frames by which samples come later than their latent: layers at both rates, then the windows
+        fine = 0 if self.head_stack is None else self.head_stack.lookahead
+        self.lookahead = (
+            self.embed.context.right
+            + (0 if self.prenet is None else self.prenet.lookahead)
+            + self.stack.lookahead
+            + -(-(fine * config.synthesis_hop + config.synthesis_reach) // config.hop_length)
+        )
         self.pitch_head = None
         if config.has_harmonic_source:
             self.num_bins = int(PASSBAND * config.fft_size) + 1
             self.pitch_head = FrameLinear(width, 2 * up)
             # the head's stack sees this many rows ahead, and the pitch waits for it
-            self.pitch_delay = Context(0, self.head_stack.lookahead if self.head_stack else 0)
+            self.pitch_delay = Context(0, fine)
             self.source = HarmonicSource(
                 config.sampling_rate, config.synthesis_hop, config.fft_size, -up
             )
@@ -157,7 +167,8 @@ class FourierDecoder(nn.Module):
         if pitch_hz is not None and voicing is not None:
             pitch_hz = F.pad(pitch_hz[:, None], (up, up), mode="replicate")[:, 0]
             voicing = F.pad(voicing, (up, up))
-        parts, log_pitch, voicing_logit, inner = self._predict(latent, inner, None)
+        fine, log_pitch, voicing_logit, inner = self._predict(latent, inner, None)
+        parts = self.head(fine)
         with torch.autocast(latent.device.type, enabled=False):
             spectra = self._spectra(
                 parts.float(), log_pitch, voicing_logit, pitch_hz, voicing, noise_seed, None
@@ -186,20 +197,25 @@ class FourierDecoder(nn.Module):
             float32 `[B, M]`; M is N hops, less what the first block waits for.
         """
         config = self.config
-        with torch.autocast(latent.device.type, enabled=False):
-            parts, log_pitch, voicing_logit, inner = self._predict(latent, mask, carry)
-            if not parts.shape[1]:
-                return latent.new_zeros(len(latent), 0)
-            spectra = self._spectra(parts, log_pitch, voicing_logit, None, None, noise_seed, carry)
-            samples, carry[self] = overlap_add(
-                spectra * inner, config.synthesis_hop, config.fft_size, carry.get(self)
+        fine, log_pitch, voicing_logit, inner = self._predict(latent, mask, carry)
+        rows = max(1, _SYNTHESIS_ROWS[latent.device.type == "cpu"] // len(latent))
+        samples = [latent.new_zeros(len(latent), 0)]
+        for start in range(0, fine.shape[1], rows):
+            part = slice(start, start + rows)
+            pitch = None if log_pitch is None else log_pitch[:, part]
+            voicing = None if voicing_logit is None else voicing_logit[:, part]
+            parts = self.head(fine[:, part])
+            spectra = self._spectra(parts, pitch, voicing, None, None, noise_seed, carry)
+            final, carry[self] = overlap_add(
+                spectra * inner[:, part], config.synthesis_hop, config.fft_size, carry.get(self)
             )
-        return samples
+            samples.append(final)
+        return torch.cat(samples, 1)
 
     def _predict(
         self, latent: Tensor, mask: Tensor, carry: Carry | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
-        """Head outputs `[B, N, bins * parts]`, log-pitch and voicing logit `[B, N]`, mask `[B, N, 1]`."""
+        """What the head reads `[B, N, head_width]`, log-pitch and voicing `[B, N]`, mask `[B, N, 1]`."""
         up = self.config.upsampling
         # a causal item does not hear what lies past its end
         hidden_mask = None if self.config.is_causal else mask
@@ -213,9 +229,8 @@ class FourierDecoder(nn.Module):
             fine = self.upsample(hidden).unflatten(-1, (up, -1)).flatten(1, 2)
         if self.head_stack is not None:
             fine, fine_mask = self.head_stack(fine, fine_mask, carry)
-        parts = self.head(fine)
         if self.pitch_head is None:
-            return parts, None, None, mask if fine_mask is None else fine_mask
+            return fine, None, None, mask if fine_mask is None else fine_mask
         raw = self.pitch_head(hidden).float().unflatten(-1, (2, up)).transpose(2, 3).flatten(1, 2)
         raw = self.pitch_delay(raw, None, carry)[1]
         low, high = (
@@ -223,7 +238,7 @@ class FourierDecoder(nn.Module):
         )
         # the middle of the range is 173 Hz; a quarter of a unit is about half an octave either way
         log_pitch = (0.5 * (low + high) + raw[..., 0]).clamp(low, high)
-        return parts, log_pitch, raw[..., 1], mask if fine_mask is None else fine_mask
+        return fine, log_pitch, raw[..., 1], mask if fine_mask is None else fine_mask
 
     def _spectra(
         self,

@@ -85,6 +85,12 @@ class SEANetEncoder(nn.Module):
             else None
         )
         self.last = _Conv(width, config.latent_size, 7, 1, is_causal=config.is_causal)
+        # frames by which latents come later than their waveform: each layer waits for whole outputs
+        waits = self.first.context.right
+        for residual, downsampling in zip(self.residuals, self.downsamplings, strict=True):
+            waits += residual.delay.right + downsampling.context.right  # type: ignore[union-attr, operator]
+            waits = -(-waits // downsampling.context.stride)
+        self.lookahead = waits + self.last.context.right
 
     def forward(self, waveform: Tensor, mask: Tensor) -> Tensor:
         """Encode whole signals, zero past each item's end.

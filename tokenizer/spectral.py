@@ -95,33 +95,6 @@ def log_mels(frames: Tensor, sampling_rate: int, num_mels: int, floor: float = 1
     return torch.log((magnitudes(frames) @ filters).clamp(min=floor))
 
 
-def multi_scale_log_mel_distance(
-    decoded: Tensor,
-    original: Tensor,
-    sampling_rate: int,
-    windows: tuple[int, ...] = (128, 256, 512, 1024, 2048),
-) -> Tensor:
-    """Mean L1 distance of log-mels over several window lengths (DAC's loss, Kumar et al. 2023, eq. 1).
-
-    Args:
-        decoded, original: `[B, L]`.
-
-    Returns:
-        Scalar, in nepers.
-    """
-    total = decoded.new_zeros(())
-    for window in windows:
-        bands = {128: 16, 256: 32, 512: 64}.get(window, 100 if window == 1024 else 160)
-        both = []
-        for signal in (decoded, original):
-            padded = F.pad(signal, (window // 2, window // 2))
-            both.append(
-                log_mels(frames_of(padded, window, window // 4), sampling_rate, bands, 1e-4)
-            )
-        total = total + (both[0] - both[1]).abs().mean()
-    return total / len(windows)
-
-
 def pitch_evidence(
     frames: Tensor, sampling_rate: int, low_hz: float, high_hz: float, num_lags: int
 ) -> Tensor:

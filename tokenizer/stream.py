@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .codec import CodecModel
 
 # Frames of one block, over all items: activations of so many stay in a core's cache, or keep a GPU busy.
-_BLOCK_FRAMES = {"cpu": 256, "cuda": 1 << 15}
+_BLOCK_FRAMES = {"cpu": 512, "cuda": 1 << 15}
 _FEWEST_FRAMES = 16
 
 
@@ -58,32 +58,27 @@ class EncoderStream:
         self.num_samples = self.num_fed = self.num_done = 0
 
     @torch.inference_mode()
-    def push(self, samples: Tensor) -> Tensor:
-        """Take in float `[B, n]`; returns the codes that are now complete, int64 `[B, k, m]`."""
-        self.num_samples += samples.shape[-1]
-        self._hold(samples.to(self.waiting))
-        return self._encode(max(0, self._ready))
+    def push(self, samples: Tensor, *, is_last: bool = False) -> Tensor:
+        """Take in float `[B, n]`; returns the codes that are now complete, int64 `[B, k, m]`.
 
-    @torch.inference_mode()
+        With `is_last` these are all that remain, and the stream is over.
+        """
+        self.num_samples += samples.shape[-1]
+        pieces = [self.waiting, samples.to(self.waiting)]
+        total = None
+        if is_last:
+            total = -(-self.num_samples // self.hop)
+            past_end = total * self.hop - self.num_samples + self.right
+            past_end += self.model.encoder.lookahead * self.hop if total else 0
+            pieces.append(self.waiting.new_zeros(len(self.waiting), past_end))
+        self.waiting = torch.cat(pieces, 1)
+        ready = (self.waiting.shape[1] - self.left - self.right) // self.hop
+        codes = self._encode(max(0, ready), total)
+        return codes if total is None else codes[..., : codes.shape[-1] + total - self.num_done]
+
     def flush(self) -> Tensor:
         """The remaining codes, int64 `[B, k, m]`; the stream is over then."""
-        total = -(-self.num_samples // self.hop)
-        missing = total * self.hop - self.num_samples + self.right
-        self._hold(self.waiting.new_zeros(len(self.waiting), missing))
-        found = [self._encode(self._ready, total)]
-        while self.num_done < total:
-            self._hold(self.waiting.new_zeros(len(self.waiting), self.hop))
-            found.append(self._encode(1, total))
-        codes = torch.cat(found, -1)
-        return codes[..., : codes.shape[-1] - (self.num_done - total)]
-
-    def _hold(self, samples: Tensor) -> None:
-        self.waiting = torch.cat([self.waiting, samples], 1)
-
-    @property
-    def _ready(self) -> int:
-        """Whole frames whose analysis has all its samples."""
-        return (self.waiting.shape[1] - self.left - self.right) // self.hop
+        return self.push(self.waiting[:, :0], is_last=True)
 
     def _encode(self, count: int, total: int | None = None) -> Tensor:
         """Codes of the next `count` frames that wait; frames from `total` on do not exist."""
@@ -129,28 +124,28 @@ class DecoderStream:
         self.num_early = model.config.hop_length + model.config.synthesis_reach
 
     @torch.inference_mode()
-    def push(self, codes: Tensor) -> Tensor:
-        """Take in int64 `[B, k, m]`; returns the samples that are now final, float32 `[B, n]`."""
-        latent = self.model.quantizer.decode(codes.to(self.model.device))
-        if not self.num_fed:
-            latent = F.pad(latent, (0, 0, 1, 0))
-        self.num_frames += codes.shape[-1]
-        return self._decode(latent)
+    def push(self, codes: Tensor, *, is_last: bool = False) -> Tensor:
+        """Take in int64 `[B, k, m]`; returns the samples that are now final, float32 `[B, n]`.
 
-    @torch.inference_mode()
+        With `is_last` these are all that remain, and the stream is over.
+        """
+        latent = self.model.quantizer.decode(codes.to(self.model.device))
+        self.num_frames += codes.shape[-1]
+        if not self.num_frames:
+            return latent.new_zeros(self.batch, 0)
+        # one frame of zeros before the first, and with the last one as many as windows and layers wait for
+        past_end = 1 + self.model.decoder.lookahead if is_last else 0
+        latent = F.pad(latent, (0, 0, int(not self.num_fed), past_end))
+        samples = self._decode(latent, self.num_frames if is_last else None)
+        if not is_last:
+            return samples
+        extra = self.num_done - self.num_frames * self.model.config.hop_length
+        return samples[:, : samples.shape[1] - extra]
+
     def flush(self) -> Tensor:
         """The remaining samples, float32 `[B, n]`; the stream is over then."""
-        config = self.model.config
-        total = self.num_frames * config.hop_length
-        found = []
-        if total:
-            zeros = torch.zeros(self.batch, 1, config.latent_size, device=self.model.device)
-            while self.num_done < total:
-                found.append(self._decode(zeros, self.num_frames))
-        if not found:
-            return torch.zeros(self.batch, 0, device=self.model.device)
-        samples = torch.cat(found, 1)
-        return samples[:, : samples.shape[1] - (self.num_done - total)]
+        books = self.model.config.num_codebooks
+        return self.push(torch.zeros(self.batch, books, 0, dtype=torch.long), is_last=True)
 
     def _decode(self, latent: Tensor, total: int | None = None) -> Tensor:
         """Samples of the next rows of latent; row 0 of a stream is the zero frame before the first."""
@@ -240,11 +235,13 @@ def encode_blocks(
     """Codes of padded waveforms `[B, L]`, block after block: int64 `[B, k, m]` each."""
     stream = EncoderStream(model, num_books, lengths)
     step = block_frames(model.device, len(waveform)) * model.config.hop_length
+    ends = lengths.to(waveform.device)[:, None]
     for start in range(0, waveform.shape[1], step):
-        inside = torch.arange(start, min(start + step, waveform.shape[1]), device=waveform.device)
-        piece = waveform[:, start : start + step] * (inside < lengths.to(waveform.device)[:, None])
-        yield stream.push(piece)
-    yield stream.flush()
+        piece = waveform[:, start : start + step]
+        stop = start + piece.shape[1]
+        if len(piece) > 1:
+            piece = piece * (torch.arange(start, stop, device=piece.device) < ends)
+        yield stream.push(piece, is_last=stop == waveform.shape[1])
 
 
 def decode_blocks(
@@ -254,5 +251,5 @@ def decode_blocks(
     stream = DecoderStream(model, lengths, noise_seed=noise_seed)
     step = block_frames(model.device, len(codes))
     for start in range(0, codes.shape[-1], step):
-        yield stream.push(codes[..., start : start + step])
-    yield stream.flush()
+        is_last = start + step >= codes.shape[-1]
+        yield stream.push(codes[..., start : start + step], is_last=is_last)
