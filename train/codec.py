@@ -20,10 +20,10 @@ from ..errors import ConfigError
 from ..tokenizer.codec import CodecModel, CodecOutput
 from ..tokenizer.config import CodecConfig
 from ..tokenizer.model_folder import config_from_mapping
-from ..tokenizer.spectral import multi_scale_log_mel_distance
 from .adversary import Adversary
 from .batches import Draw
 from .config import CodecTraining, PackData
+from .mel_loss import MULTI, MULTI_FLOOR, SINGLE, SINGLE_FLOOR, log_mel_distance
 from .start import load_discriminators, start_codec
 from .task import Batch, Validation
 
@@ -189,8 +189,13 @@ class CodecTask:
         if out.audio_values is None or out.commitment_loss is None:
             raise ConfigError("The codec returned no audio.")
         with torch.autocast(waveform.device.type, enabled=False):
-            mel = multi_scale_log_mel_distance(
-                out.audio_values.float(), waveform, self.model.config.sampling_rate
+            multi = config.mel_scales == "multi"
+            mel = log_mel_distance(
+                out.audio_values.float(),
+                waveform,
+                self.model.config.sampling_rate,
+                MULTI if multi else SINGLE,
+                MULTI_FLOOR if multi else SINGLE_FLOOR,
             )
             parts = {"mel": mel, "commitment": out.commitment_loss.float()}
             total = config.mel_weight * mel + config.commitment_weight * parts["commitment"]
@@ -241,7 +246,7 @@ class CodecTask:
                 decoded, found = out.audio_values, out.audio_codes
                 if decoded is None or found is None:
                     raise ConfigError("The codec returned no audio.")
-                distance = multi_scale_log_mel_distance(decoded, waveform, config.sampling_rate)
+                distance = log_mel_distance(decoded, waveform, config.sampling_rate)
                 metrics.setdefault(name, []).append(float(distance))
                 if books != config.num_codebooks:
                     continue

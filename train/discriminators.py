@@ -186,6 +186,10 @@ class LightDiscriminator(nn.Module):
             ]
         )
         self.out = _conv(widths[-1], 1, (3, 3), (1, 1))
+        # torch's own start lets activations fade from layer to layer: a short run would be spent on that
+        for layer in self.layers:
+            start = nn.init.kaiming_normal_(torch.empty_like(layer.weight), _SLOPE)  # type: ignore[arg-type]
+            layer.weight = start  # type: ignore[assignment]
 
     def forward(self, waveform: Tensor) -> Verdict:
         """Judge `[B, L]`."""
