@@ -92,7 +92,7 @@ def mutual_information_bits(first: Tensor, second: Tensor) -> float:
     From counts, each of the three entropies with Miller and Madow's first-order correction of the
     bias (Miller 1955: (cells in use - 1) / (2 N) nats). Frames that follow each other are alike, so
     there are fewer independent ones than N, and some upward bias remains: compare with the value
-    for shuffled labels.
+    for labels of other utterances.
 
     Args:
         first, second: int64 `[N]`, not negative.

@@ -134,7 +134,7 @@ def test_each_book_shares_with_the_phonemes_what_it_was_given(report: dict[str, 
     phoneme, speaker, noise = report["tables"]["books"]
     assert phoneme["phoneme_bits"] == pytest.approx(phoneme["phoneme_entropy_bits"], abs=0.01)
     assert abs(noise["phoneme_bits"]) < 0.02 and abs(speaker["phoneme_bits"]) < 0.05
-    assert abs(phoneme["shuffled_bits"]) < 0.02
+    assert abs(phoneme["chance_bits"]) < 0.02
     assert [row["kind"] for row in (phoneme, speaker, noise)] == ["masked", "masked", "residual"]
     assert (phoneme["usage"], speaker["usage"]) == (pytest.approx(8 / 12), pytest.approx(10 / 12))
     assert noise["perplexity"] > phoneme["perplexity"]
