@@ -85,7 +85,7 @@ class AttentionPrenet(nn.Module):
             else _ResidualBlock(width, is_causal=is_causal)
             for place in range(5)
         )
-        self.lookahead = sum(int(layer.lookahead) for layer in self.layers)
+        self.lookahead = 0 if is_causal else 4 * 2 + window // 2
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None, carry: Carry | None = None

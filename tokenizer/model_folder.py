@@ -131,6 +131,7 @@ def save_model(model: PreTrainedModel, folder: Path, dtype: torch.dtype = torch.
     }
     write_atomically(folder / "model.safetensors", save(tensors, {"format": "pt"}))
     model.config.architectures = [type(model).__name__]
+    model.config.dtype = torch.float32  # what the Hub's `from_pretrained` loads it as
     write_atomically(folder / "config.json", model.config.to_json_string(use_diff=False).encode())
 
 

@@ -87,9 +87,8 @@ class SEANetEncoder(nn.Module):
         self.last = _Conv(width, config.latent_size, 7, 1, is_causal=config.is_causal)
         # frames by which latents come later than their waveform: each layer waits for whole outputs
         waits = self.first.context.right
-        for residual, downsampling in zip(self.residuals, self.downsamplings, strict=True):
-            waits += residual.delay.right + downsampling.context.right  # type: ignore[union-attr, operator]
-            waits = -(-waits // downsampling.context.stride)
+        for stride in config.seanet_strides:
+            waits = -(-(waits + (0 if config.is_causal else 1 + stride // 2)) // stride)
         self.lookahead = waits + self.last.context.right
 
     def forward(self, waveform: Tensor, mask: Tensor) -> Tensor:
