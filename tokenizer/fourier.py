@@ -17,16 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import AttentionPrenet
-from .blocks import Carry, Context, ConvNeXtStack, FrameConv, FrameLinear
+from .blocks import Carry, Context, ConvNeXtStack, FrameConv, FrameLinear, linear
 from .config import CodecConfig
-from .source import HarmonicSource
+from .source import HarmonicSource, filter_source
 from .spectral import constant, hann_window
 
 # A mel loss gives the bins next to half the sampling rate no weight: left to itself the head whistles there.
 PASSBAND = 0.4875  # of the sampling rate: 7.8 kHz at 16 kHz
 # ISTFT frames, over all items, whose spectra are made at once: on a CPU they stay in its cache.
 _SYNTHESIS_ROWS = (1 << 17, 256)
-MAX_LOG_GAIN = 5.0  # about 43 dB above a unit source; training never needs it, a bad code might
 
 
 @dataclass
@@ -168,13 +167,11 @@ class FourierDecoder(nn.Module):
             pitch_hz = F.pad(pitch_hz[:, None], (up, up), mode="replicate")[:, 0]
             voicing = F.pad(voicing, (up, up))
         fine, log_pitch, voicing_logit, inner = self._predict(latent, inner, None)
-        parts = self.head(fine)
-        with torch.autocast(latent.device.type, enabled=False):
-            spectra = self._spectra(
-                parts.float(), log_pitch, voicing_logit, pitch_hz, voicing, noise_seed, None
-            )
-            # one frame past each end still belongs to the item, later ones of a padded batch do not
-            samples, tail = overlap_add(spectra * inner, config.synthesis_hop, config.fft_size)
+        # one frame past each end still belongs to the item, later ones of a padded batch do not
+        spectra = self._spectra(
+            fine, inner, log_pitch, voicing_logit, pitch_hz, voicing, noise_seed, None
+        )
+        samples, tail = overlap_add(spectra, config.synthesis_hop, config.fft_size)
         first = hop + reach
         waveform = torch.cat([samples, tail], 1)[:, first : first + samples.shape[1] - 2 * hop]
         if log_pitch is None or voicing_logit is None:
@@ -204,10 +201,11 @@ class FourierDecoder(nn.Module):
             part = slice(start, start + rows)
             pitch = None if log_pitch is None else log_pitch[:, part]
             voicing = None if voicing_logit is None else voicing_logit[:, part]
-            parts = self.head(fine[:, part])
-            spectra = self._spectra(parts, pitch, voicing, None, None, noise_seed, carry)
+            spectra = self._spectra(
+                fine[:, part], inner[:, part], pitch, voicing, None, None, noise_seed, carry
+            )
             final, carry[self] = overlap_add(
-                spectra * inner[:, part], config.synthesis_hop, config.fft_size, carry.get(self)
+                spectra, config.synthesis_hop, config.fft_size, carry.get(self)
             )
             samples.append(final)
         return torch.cat(samples, 1)
@@ -242,7 +240,8 @@ class FourierDecoder(nn.Module):
 
     def _spectra(
         self,
-        parts: Tensor,
+        fine: Tensor,
+        mask: Tensor,
         log_pitch: Tensor | None,
         voicing_logit: Tensor | None,
         pitch_hz: Tensor | None,
@@ -250,20 +249,28 @@ class FourierDecoder(nn.Module):
         noise_seed: int,
         carry: Carry | None,
     ) -> Tensor:
-        """Filter the source, or build magnitude and phase: complex64 `[B, N, bins]`."""
+        """What the head makes of `[B, N, head_width]`: a filtered source, or magnitude and phase.
+
+        Returns:
+            complex64 `[B, N, fft_size // 2 + 1]`.
+        """
         config, bins = self.config, self.num_bins
-        parts = parts.unflatten(-1, (-1, self.all_bins))[..., :bins]
-        gains = parts[..., 0, :].clamp(max=MAX_LOG_GAIN).exp()
-        if log_pitch is None or voicing_logit is None:
-            gains = gains * config.fft_size**0.5
-        else:
+        # rows of the head whose bins stay silent are not multiplied
+        weight, bias = (
+            values.unflatten(0, (-1, self.all_bins))[:, :bins].flatten(0, 1)
+            for values in (self.head.weight, self.head.bias)
+        )
+        parts = linear(fine, weight, bias).unflatten(-1, (-1, bins)).unbind(-2)
+        with torch.autocast(fine.device.type, enabled=False):
+            log_gain, angle = parts[0].float(), parts[1].float()
+            level = mask.float()
+            if log_pitch is None or voicing_logit is None:
+                spectra = filter_source(log_gain, angle, level * config.fft_size**0.5)
+                return F.pad(spectra, (0, self.all_bins - bins))
             if pitch_hz is None or voicing is None:
                 pitch_hz, voicing = log_pitch.exp(), torch.sigmoid(voicing_logit)
-            gains = gains * voicing.detach()[..., None]
-        angles = parts[..., 1, :]
-        spectra = torch.complex(gains * angles.cos(), gains * angles.sin())
-        if pitch_hz is not None:
             pulses, noise = self.source(pitch_hz, noise_seed, carry)
-            levels = parts[..., 2, :].clamp(max=MAX_LOG_GAIN).exp()
-            spectra = spectra * pulses[..., :bins] + levels * noise[..., :bins]
-        return F.pad(spectra, (0, self.all_bins - bins))
+            pulses = pulses[..., :bins] * (level * voicing.detach()[..., None])
+            noise = noise[..., :bins] * level
+            spectra = filter_source(log_gain, angle, pulses, parts[2].float(), noise)
+            return F.pad(spectra, (0, self.all_bins - bins))

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from .blocks import Carry
 from .spectral import constant, hann_window
 
+MAX_LOG_GAIN = 5.0  # about 43 dB above a unit source; training never needs it, a bad code might
 BANDWIDTH = 0.475  # highest harmonic, as a share of the sampling rate: 7.6 kHz at 16 kHz
 
 
@@ -154,3 +157,59 @@ class HarmonicSource(nn.Module):
         pulses = pulse_spectrum(pitch_hz, phase, self.fft_size, self.sampling_rate)
         noise = noise_spectrum(first, count, self.hop, self.fft_size, noise_seed, pitch_hz.device)
         return pulses, noise
+
+
+def filter_source(
+    log_gain: Tensor,
+    angle: Tensor,
+    pulses: Tensor,
+    log_noise: Tensor | None = None,
+    noise: Tensor | None = None,
+) -> Tensor:
+    """Pulses through a complex filter and noise through a gain, bin by bin; gains are bounded.
+
+    Args:
+        log_gain, angle: float32 `[B, N, bins]`, the filter in nepers and radians.
+        pulses: What it filters, broadcastable; no gradient flows into it.
+        log_noise: float32 `[B, N, bins]`, gain of the noise in nepers.
+        noise: complex `[B, N, bins]`.
+
+    Returns:
+        complex64 `[B, N, bins]`.
+    """
+    out: Tensor = _Filter.apply(log_gain, angle, pulses, log_noise, noise)
+    return out
+
+
+class _Filter(torch.autograd.Function):
+    """`filter_source`; in polar form the gradient needs nothing but what the filter let through."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        log_gain: Tensor,
+        angle: Tensor,
+        pulses: Tensor,
+        log_noise: Tensor | None,
+        noise: Tensor | None,
+    ) -> Tensor:
+        gain = log_gain.clamp(max=MAX_LOG_GAIN).exp_()
+        tonal = torch.complex(gain * angle.cos(), gain * angle.sin()).mul_(pulses)
+        if log_noise is None or noise is None:
+            ctx.save_for_backward(log_gain, tonal)
+            return tonal.clone()
+        rough = log_noise.clamp(max=MAX_LOG_GAIN).exp_() * noise
+        ctx.save_for_backward(log_gain, tonal, log_noise, rough)
+        return tonal + rough
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        log_gain, tonal, *of_noise = ctx.saved_tensors
+        turned = torch.view_as_real(tonal.conj() * gradient)
+        of_gain = turned[..., 0] * (log_gain < MAX_LOG_GAIN)
+        if not of_noise:
+            return of_gain, turned[..., 1], None, None, None
+        log_noise, rough = of_noise
+        of_log_noise = (rough.conj() * gradient).real * (log_noise < MAX_LOG_GAIN)
+        return of_gain, turned[..., 1], None, of_log_noise, None
