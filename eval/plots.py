@@ -174,7 +174,7 @@ def save_codebook_usage(path: Path, counts: Tensor, num_masked_books: int = 0) -
     bars.bar(left, used.tolist(), width=0.4, label="entries used")
     bars.bar(right, perplexity.tolist(), width=0.4, label="perplexity / V")
     bars.set(
-        title="share of the codebook", xlabel="book", ylim=(0, 1.05), xticks=range(1, books + 1)
+        title="share of the codebook", xlabel="book", ylim=(0, 1.2), xticks=range(1, books + 1)
     )
     bars.legend(fontsize=7)
     _save(figure, path)
