@@ -30,7 +30,7 @@ from speechlm.train.checkpoint import AveragedWeights
 from speechlm.train.codec import CodecTask
 from speechlm.train.config import CodecTraining, read_run_config
 from speechlm.train.loop import fast_bf16, keep_freed_memory
-from speechlm.train.rival import Rival
+from speechlm.train.rival import Rival, fuses
 
 _CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = {"mel": "codec-16khz.yaml", "light": "codec-16khz-adversarial.yaml"}
@@ -58,7 +58,9 @@ class Stepper:
         self.seconds = self.task.max_total / self.task.model.config.sampling_rate
         bf16 = settings.precision == "bf16" and fast_bf16(torch.device("cpu"))
         self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=True)
-        optimizer = torch.optim.AdamW(self.task.model.parameters(), 1e-5, betas=settings.betas)
+        optimizer = torch.optim.AdamW(
+            self.task.model.parameters(), 1e-5, betas=settings.betas, fused=fuses(self.accelerator)
+        )
         self.model, self.optimizer = self.accelerator.prepare(self.task.model, optimizer)
         self.model.train()
         self.averages = AveragedWeights(self.task.model, settings.ema_decay)

@@ -28,7 +28,7 @@ from ..tokenizer.files import write_atomically
 from .batches import Draw, DurationBatches
 from .checkpoint import AveragedWeights, RunFolder
 from .config import AdversarialSettings, RunSettings, Strict
-from .rival import Rival
+from .rival import Rival, fuses
 from .schedule import learning_rate
 from .task import Task, Validation
 
@@ -142,6 +142,7 @@ class Trainer:
             lr=settings.learning_rate,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
+            fused=fuses(accelerator),
         )
         sampler = DurationBatches(
             self.task.lengths,

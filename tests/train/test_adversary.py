@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,33 @@ def test_deepspeed_is_refused_before_anything_is_packed(
     with pytest.raises(ConfigError, match="without DeepSpeed"):
         run_training("codec", adversarial_config, [], tmp_path / "run")
     assert not (tmp_path / "packs").exists()
+
+
+def test_the_published_recipe_can_be_written_down(codec_config: Path, tmp_path: Path) -> None:
+    families = [
+        {"family": "mpd"},
+        {"family": "mrd"},
+        {"family": "mpd", "loss": "lsgan", "reduction": "sum"},
+        {"family": "mbstft", "loss": "lsgan", "reduction": "sum"},
+    ]
+    named = [{**each, "channels": 2} for each in families]
+    published = [
+        f"adversarial={json.dumps({'discriminators': named, 'betas': [0.9, 0.999]})}",
+        "mel_scales=single",
+        "mel_weight=45",
+        "commitment_weight=1000",
+        "full_books_share=0",
+        "continuous_steps=0",
+        "run.schedule=cosine",
+        "run.warmup_steps=0",
+        "run.total_steps=2",
+    ]
+    run = run_training("codec", codec_config, published, tmp_path / "run")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    first = next(line for line in lines if line["split"] == "train")
+    known = {"mpd_deceive", "mpd_features", "mrd_deceive", "mrd_features", "mbstft_deceive"}
+    assert known <= set(first)
+    heard = sum(first[n] for n in first if n.endswith(("_deceive", "_features")))
+    rest = 45 * first["mel"] + 1000 * first["commitment"]
+    rest += 5 * first["pitch"] + 0.5 * first["voicing"]
+    assert first["loss"] == pytest.approx(rest + heard, rel=1e-4)
