@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedType, PartialState
-from accelerate.utils import set_seed
+from accelerate.utils import parse_flag_from_env, set_seed
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
@@ -105,7 +105,11 @@ class Trainer:
             torch.set_num_threads(settings.num_threads)
         # on a CPU this lets oneDNN take float32 products, which is faster and was measured as exact
         torch.set_float32_matmul_precision("medium")
-        device = PartialState().device  # settles the device before the precision is chosen
+        # settles the device before the precision is chosen; without `cpu`, ranks that torchrun started on
+        # processors would not know of each other
+        on_processors = not torch.accelerator.is_available()
+        deepspeed = parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")
+        device = PartialState(cpu=on_processors and not deepspeed).device
         self.precision = "bf16" if settings.precision == "bf16" and fast_bf16(device) else "no"
         self.accelerator = Accelerator(
             mixed_precision=self.precision, gradient_accumulation_steps=settings.accumulation
