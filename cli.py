@@ -181,10 +181,16 @@ def train(
             help="Fine-tune the codec of this run or codec folder, or `shipped`.",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained, its size and its cost.")
+    ] = False,
 ) -> None:
     """Train a codec or a speech language model from a recipe."""
-    from .train.run import run_training
+    from .train.run import describe_training, run_training
 
+    if dry_run:
+        typer.echo(describe_training(kind, config, overrides or [], start_from).table())
+        return
     typer.echo(run_training(kind, config, overrides or [], run, start_from))
 
 

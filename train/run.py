@@ -9,6 +9,12 @@ from accelerate.utils import parse_flag_from_env
 
 from ..errors import ConfigError
 from .config import CodecTraining, LanguageModelTraining, read_run_config
+from .describe import (
+    CodecDescription,
+    LanguageModelDescription,
+    describe_codec,
+    describe_language_model,
+)
 from .loop import Trainer
 from .rival import NO_DEEPSPEED
 
@@ -36,10 +42,7 @@ def run_training(
         ConfigError: If the configuration is refused or the folder holds another run.
     """
     folder = run if run is not None else Path("runs") / config.stem
-    if start_from is not None:
-        if kind != "codec":
-            raise ConfigError("--from takes codecs only; a language model starts untrained.")
-        overrides = [*overrides, f"start_from={json.dumps(start_from)}"]  # JSON is YAML
+    overrides = _with_start(kind, overrides, start_from)
     if kind == "codec":
         from .codec import CodecTask
 
@@ -58,3 +61,31 @@ def run_training(
     else:
         raise ConfigError(f"There is no training {kind!r}; choose codec or slm.")
     return folder
+
+
+def describe_training(
+    kind: str, config: Path, overrides: list[str], start_from: str | None = None
+) -> CodecDescription | LanguageModelDescription:
+    """What `run_training` would train, built and counted; nothing is written.
+
+    Args:
+        kind, config, overrides, start_from: As in `run_training`. A codec needs no data for this, a
+            language model needs its shards.
+
+    Raises:
+        ConfigError: If the configuration is refused.
+    """
+    overrides = _with_start(kind, overrides, start_from)
+    if kind == "codec":
+        return describe_codec(read_run_config(config, overrides, CodecTraining))
+    if kind == "slm":
+        return describe_language_model(read_run_config(config, overrides, LanguageModelTraining))
+    raise ConfigError(f"There is no training {kind!r}; choose codec or slm.")
+
+
+def _with_start(kind: str, overrides: list[str], start_from: str | None) -> list[str]:
+    if start_from is None:
+        return overrides
+    if kind != "codec":
+        raise ConfigError("--from takes codecs only; a language model starts untrained.")
+    return [*overrides, f"start_from={json.dumps(start_from)}"]  # JSON is YAML

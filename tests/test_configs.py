@@ -1,0 +1,116 @@
+"""Recipes in configs/: each is accepted, builds, and is what its first lines say."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from speechlm.data_prep.packs import PITCH_FRAMES_PER_SECOND
+from speechlm.slm.autoregressive import AutoregressiveModel
+from speechlm.slm.config import AutoregressiveConfig, NonAutoregressiveConfig
+from speechlm.slm.nonautoregressive import NonAutoregressiveModel
+from speechlm.tokenizer.codes import CodecIdentity
+from speechlm.train.config import CodecTraining, LanguageModelTraining, read_run_config
+from speechlm.train.describe import CodecDescription, describe_codec
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+IS_CODEC = {
+    path.stem: "data" in yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in sorted(CONFIGS.glob("*.yaml"))
+}
+CODECS = [name for name, is_codec in IS_CODEC.items() if is_codec]
+PAPER = "codec-language-codec-24khz"
+OURS = ["codec-16khz", "codec-16khz-25hz", "codec-24khz-50hz", "codec-24khz-75hz"]
+
+
+@cache
+def recipe(name: str) -> CodecTraining:
+    return read_run_config(CONFIGS / f"{name}.yaml", [], CodecTraining)
+
+
+@cache
+def described(name: str) -> CodecDescription:
+    return describe_codec(recipe(name))
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_codec_recipe_builds_and_its_parts_fit(name: str) -> None:
+    found, settings = described(name), recipe(name)
+    config = found.config
+    assert found.parameters > 0
+    # a crop holds whole frames, or the codec would be trained on other lengths than are asked for
+    assert found.crop_seconds == pytest.approx(settings.crop_seconds)
+    assert settings.batch_seconds % settings.crop_seconds == 0
+    if config.has_harmonic_source:
+        # pitch tracks are read entry by entry at this rate
+        assert config.sampling_rate / config.synthesis_hop == PITCH_FRAMES_PER_SECOND
+    if settings.adversarial is not None:
+        assert settings.adversarial.start_step < settings.run.total_steps
+
+
+@pytest.mark.parametrize("name", [name for name in IS_CODEC if name not in CODECS])
+def test_language_model_recipe_builds(name: str) -> None:
+    settings = read_run_config(CONFIGS / f"{name}.yaml", [], LanguageModelTraining)
+    # what the shards of the shipped codec, or of the tiny one, would say
+    books, entries = (4, 64) if name.startswith("tiny") else (6, 1024)
+    identity = CodecIdentity("any", "0" * 16, 16_000, 320, entries, books, books // 2)
+    if settings.stage == "ar":
+        AutoregressiveModel(AutoregressiveConfig.for_codec(identity, **settings.model))
+    else:
+        NonAutoregressiveModel(NonAutoregressiveConfig.for_codec(identity, **settings.model))
+
+
+def test_every_recipe_is_looked_at() -> None:
+    assert {*OURS, PAPER} <= set(CODECS)
+    assert {"ar-6books", "nar-5books"} <= set(IS_CODEC) - set(CODECS)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_efficient_recipes_are_small_and_wait_no_longer_than_they_may(name: str) -> None:
+    found = described(name)
+    assert 4e6 < found.parameters < 15e6
+    assert found.macs_per_second < described(PAPER).macs_per_second / 3
+    assert found.config.is_causal
+    assert found.lookahead_seconds <= 0.040
+    head = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8").split("model:")[0]
+    said = " ".join(head.replace("#", " ").split())
+    kilohertz = found.config.sampling_rate / 1000
+    assert f"{kilohertz:g} kHz, {found.config.frame_rate_hz:g} Hz" in said
+    assert f"{max(found.bits_per_second.values()) / 1000:.1f} kbps" in said
+    milliseconds = f"{1000 * found.lookahead_seconds:g} ms"
+    assert f"causal with {milliseconds} of look-ahead" in said.replace("Causal", "causal")
+
+
+# Counted from the released code by others than this package; in millions, and per second of audio.
+@pytest.mark.parametrize(
+    ("part", "parameters", "macs"),
+    [("encoder", 7.42e6, 1.5e9), ("quantizer", 8 * 1024 * 128, None), ("decoder", 11.56e6, 0.87e9)],
+)
+def test_the_paper_recipe_has_the_papers_sizes(
+    part: str, parameters: float, macs: float | None
+) -> None:
+    found = next(each for each in described(PAPER).parts if each.name == part)
+    assert found.parameters == pytest.approx(parameters, rel=0.02)
+    if macs is not None:
+        assert found.macs_per_second == pytest.approx(macs, rel=0.02)
+
+
+def test_the_paper_recipe_has_the_papers_rates_losses_and_discriminators() -> None:
+    found, settings = described(PAPER), recipe(PAPER)
+    assert found.config.frame_rate_hz == 75
+    assert found.bits_per_second[4] == 3000
+    assert found.bits_per_second[8] == 6000
+    assert list(found.bits_per_second) == [3, 4, 5, 6, 7, 8]
+    assert not found.config.has_harmonic_source
+    assert found.config.lookahead_samples is None  # not causal
+    assert found.batch_items == 100
+    judges = {part.name: part.macs_per_second or 0 for part in found.discriminators}
+    assert judges["mrd (hinge)"] == pytest.approx(1.6e9, rel=0.02)
+    assert judges["mbstft (lsgan)"] == pytest.approx(3.9e9, rel=0.02)
+    assert judges["mpd (hinge)"] == pytest.approx(13.4e9, rel=0.02)
+    assert sum(judges.values()) == pytest.approx(32e9, rel=0.03)
+    assert (settings.mel_weight, settings.mel_scales) == (45, "single")
+    assert settings.commitment_weight == 1000
