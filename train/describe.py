@@ -214,13 +214,15 @@ def describe_language_model(settings: LanguageModelTraining) -> LanguageModelDes
     )
 
 
-@torch.no_grad()
 def _codec_parts(model: CodecModel, frames: int) -> tuple[Part, ...]:
     """Parts of the codec, with the arithmetic of `frames` frames in the middle of a signal.
 
-    The second of two blocks is counted: the first one has fewer outputs, since layers wait for what they
-    hear ahead. As many items as `linear` wants rows keep it from adding some of its own.
+    Blocks are counted once layers wait for nothing more: before that they have fewer outputs. As many
+    items as `linear` wants rows keep it from adding some of its own. (Attention makes the keys before a
+    block anew: in longer blocks it costs a little less than is said here.)
     """
+    # not under no_grad, where products that are too thin for a matrix library are written as sums
+    model.requires_grad_(False)
     config, carry = model.config, Carry()
     batch, hop = MIN_ROWS, config.hop_length
     left, right = model.encoder.margins
@@ -239,10 +241,11 @@ def _codec_parts(model: CodecModel, frames: int) -> tuple[Part, ...]:
 
     found = []
     sizes = (_size(model.encoder), model.quantizer.codebooks.numel(), _size(model.decoder))
-    for name, size, run in zip(
-        ("encoder", "quantizer", "decoder"), sizes, (encode, quantize, decode), strict=True
-    ):
-        run()
+    waits = (model.encoder.lookahead, 0, model.decoder.lookahead)
+    runs = {"encoder": encode, "quantizer": quantize, "decoder": decode}
+    for (name, run), size, wait in zip(runs.items(), sizes, waits, strict=True):
+        for _ in range(1 + wait // frames):
+            run()
         macs, transforms = _macs(run)
         rate = config.frame_rate_hz / (batch * frames)
         found.append(Part(name, size, macs * rate, transforms * rate))

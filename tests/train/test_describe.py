@@ -54,6 +54,14 @@ def test_each_weight_at_frame_rate_counts_once_a_frame() -> None:
     assert found.parameters == sum(p.numel() for p in codec.parameters())
 
 
+def test_a_wait_of_seconds_hides_no_layer() -> None:
+    # what lies behind the window has no output in the first second
+    model = {**PLAIN, "is_causal": False, "attention_window": 161}
+    decoder = described(model).parts[2]
+    once = 50 * weights(CodecModel(CodecConfig(**model)).decoder, "weight")
+    assert once <= (decoder.macs_per_second or 0) < 2 * once
+
+
 def test_strided_layers_count_at_their_own_rates() -> None:
     codec = CodecModel(CodecConfig(encoder="seanet", **PLAIN))
     layers = codec.encoder
