@@ -343,4 +343,7 @@ def tiny(out: Annotated[Path, typer.Argument(help="Folder for everything.")]) ->
 
 def main() -> None:
     """Run the command line."""
+    from .tokenizer.memory import keep_freed_memory
+
+    keep_freed_memory()
     app()

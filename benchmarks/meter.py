@@ -125,6 +125,9 @@ def _serve(connection: Connection, name: str, threads: int) -> None:
     load = LOADERS[name]
     import torch
 
+    from speechlm.tokenizer.memory import keep_freed_memory
+
+    keep_freed_memory()  # as the command line does, for every system alike
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     system = load()

@@ -25,11 +25,12 @@ from accelerate import Accelerator
 from speechlm.benchmarks.systems import speech_like
 from speechlm.data_prep.prepare import prepare_corpus
 from speechlm.tokenizer.audio import write_audio
+from speechlm.tokenizer.memory import keep_freed_memory
 from speechlm.train.batches import Draw
 from speechlm.train.checkpoint import AveragedWeights
 from speechlm.train.codec import CodecTask
 from speechlm.train.config import CodecTraining, read_run_config
-from speechlm.train.loop import fast_bf16, keep_freed_memory
+from speechlm.train.loop import fast_bf16
 from speechlm.train.rival import Rival, fuses
 
 _CONFIGS = Path(__file__).resolve().parents[1] / "configs"

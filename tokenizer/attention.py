@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .blocks import Carry, Context, FrameConv, FrameLinear
+from .blocks import Carry, Context, FrameConv, FrameLinear, sigmoid
 
 
 class _ResidualBlock(nn.Module):
@@ -31,7 +31,8 @@ class _ResidualBlock(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         hidden, valid = x, mask
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            hidden, valid = conv(F.silu(norm(hidden)), valid, carry)
+            normed = norm(hidden)
+            hidden, valid = conv(normed * sigmoid(normed), valid, carry)
         return self.delay(x, mask, carry)[1] + hidden, valid
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import soundfile
 import soxr
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import UnsupportedAudio
@@ -19,6 +21,8 @@ from .files import write_atomically
 MAX_SECONDS = 4 * 3600.0
 MAX_CHANNELS = 32
 RATES_HZ = (4_000, 384_000)
+_BLOCK_SAMPLES = 1 << 20
+_QUALITY = "HQ"
 _FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".opus": "OGG", ".mp3": "MP3"}
 _SUBTYPES = {".wav": "PCM_16", ".opus": "OPUS", ".ogg": "VORBIS"}
 
@@ -89,33 +93,53 @@ def read_audio(
     """
     name = Path(path)
     info = inspect_audio(name, max_seconds)
+    # The cap is on decoded samples: a compressed file's size says nothing about its length.
     limit = int(max_seconds * info.sampling_rate) + 1
+    change = None
+    if info.sampling_rate != sampling_rate:
+        change = soxr.ResampleStream(
+            info.sampling_rate, sampling_rate, 1, dtype="float32", quality=_QUALITY
+        )
+    parts, total, first = [], 0, None
+    for block in _decoded(name):
+        total += len(block)
+        if total >= limit:
+            raise UnsupportedAudio(
+                f"{name} decodes to more than {max_seconds:.0f} s; cut it into parts."
+            )
+        if not np.isfinite(block).all():
+            raise UnsupportedAudio(
+                f"{name} contains samples that are NaN or infinite; export it again."
+            )
+        mono = block.mean(axis=1) if block.shape[1] > 1 else block[:, 0]
+        first = mono[:1] if first is None else first
+        parts.append(np.ascontiguousarray(mono) if change is None else change.resample_chunk(mono))
+    if first is None:
+        raise UnsupportedAudio(f"{name} holds no samples; give a recording that is not empty.")
+    if change is not None:
+        parts.append(change.resample_chunk(first[:0], last=True))
+        if not any(len(part) for part in parts):  # fewer input samples than one output sample
+            parts = [first]
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def _decoded(name: Path) -> Iterator[NDArray[np.float32]]:
+    """Samples of a file, float32 `[n, channels]` at a time: an hour of stereo fits as well."""
     try:
-        # The cap is on decoded samples: a compressed file's size says nothing about its length.
-        samples, rate = soundfile.read(str(name), frames=limit, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(str(name)) as file:
+            while len(block := file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)):
+                yield block
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise UnsupportedAudio(
             f"{name} breaks off or is damaged ({error}); restore or re-encode it."
         ) from error
-    if len(samples) >= limit:
-        raise UnsupportedAudio(
-            f"{name} decodes to more than {max_seconds:.0f} s; cut it into parts."
-        )
-    if len(samples) == 0:
-        raise UnsupportedAudio(f"{name} holds no samples; give a recording that is not empty.")
-    if not np.isfinite(samples).all():
-        raise UnsupportedAudio(
-            f"{name} contains samples that are NaN or infinite; export it again."
-        )
-    mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
-    return resample(torch.from_numpy(np.ascontiguousarray(mono)), rate, sampling_rate)
 
 
 def resample(waveform: Tensor, from_hz: int, to_hz: int) -> Tensor:
     """Change the rate of float32 `[L]`; at least one sample comes back."""
     if from_hz == to_hz:
         return waveform
-    changed = soxr.resample(waveform.numpy(), from_hz, to_hz, quality="HQ")
+    changed = soxr.resample(waveform.numpy(), from_hz, to_hz, quality=_QUALITY)
     if len(changed) == 0:  # fewer input samples than one output sample
         changed = waveform.numpy()[:1]
     return torch.from_numpy(np.ascontiguousarray(changed, dtype=np.float32))

@@ -200,8 +200,19 @@ class CodecModel(PreTrainedModel):
             lengths = torch.full((len(audio_codes),), audio_codes.shape[-1])
         else:
             lengths = padding_mask.long().sum(-1)
-        blocks = decode_blocks(self, audio_codes, lengths, noise_seed)
-        return CodecDecoderOutput(audio_values=torch.cat(list(blocks), -1))
+        audio = self._decoded(audio_codes, lengths, noise_seed, self.device)
+        return CodecDecoderOutput(audio_values=audio)
+
+    def _decoded(
+        self, codes: Tensor, lengths: Tensor, noise_seed: int, device: torch.device
+    ) -> Tensor:
+        """`[B, T * hop]` on `device`; blocks go straight to their place."""
+        audio = torch.empty(len(codes), codes.shape[-1] * self.config.hop_length, device=device)
+        start = 0
+        for block in decode_blocks(self, codes, lengths, noise_seed):
+            audio[:, start : start + block.shape[1]] = block
+            start += block.shape[1]
+        return audio
 
     def forward(
         self,
@@ -280,8 +291,7 @@ class CodecModel(PreTrainedModel):
             ModelMismatch: If another codec made the codes.
         """
         self.identity.require(codes.identity, "This code sequence")
-        blocks = decode_blocks(self, codes.values, codes.lengths, noise_seed)
-        audio = torch.cat([block.cpu() for block in blocks], -1)
+        audio = self._decoded(codes.values, codes.lengths, noise_seed, torch.device("cpu"))
         return [audio[i, :length] for i, length in enumerate(codes.num_samples.tolist())]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import AttentionPrenet
-from .blocks import Carry, Context, ConvNeXtStack, FrameConv, FrameLinear, linear
+from .blocks import Carry, Context, ConvNeXtStack, FrameConv, FrameLinear, linear, sigmoid
 from .config import CodecConfig
 from .source import HarmonicSource, filter_source
 from .spectral import constant, hann_window
@@ -268,7 +268,7 @@ class FourierDecoder(nn.Module):
                 spectra = filter_source(log_gain, angle, level * config.fft_size**0.5)
                 return F.pad(spectra, (0, self.all_bins - bins))
             if pitch_hz is None or voicing is None:
-                pitch_hz, voicing = log_pitch.exp(), torch.sigmoid(voicing_logit)
+                pitch_hz, voicing = log_pitch.exp(), sigmoid(voicing_logit)
             pulses, noise = self.source(pitch_hz, noise_seed, carry)
             pulses = pulses[..., :bins] * (level * voicing.detach()[..., None])
             noise = noise[..., :bins] * level

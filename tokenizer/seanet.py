@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from .blocks import Carry, Context, dense_conv, linear
+from .blocks import Carry, Context, dense_conv, elu, linear, sigmoid
 from .config import CodecConfig
 
 
@@ -54,8 +53,8 @@ class _Residual(nn.Module):
         self.delay = Context(0, self.squeeze.context.right)
 
     def forward(self, x: Tensor, mask: Tensor, carry: Carry | None) -> tuple[Tensor, Tensor]:
-        hidden, _, valid = self.squeeze(F.elu(x), mask, carry)
-        expanded, _, _ = self.expand(F.elu(hidden), None, carry)
+        hidden, _, valid = self.squeeze(elu(x), mask, carry)
+        expanded, _, _ = self.expand(elu(hidden), None, carry)
         shortcut, _, _ = self.shortcut(self.delay(x, mask, carry)[1], None, carry)
         return shortcut + expanded, valid if valid is not None else mask
 
@@ -113,11 +112,11 @@ class SEANetEncoder(nn.Module):
         x, _, keep = self.first(waveform[..., None], keep, carry)
         for residual, downsampling in zip(self.residuals, self.downsamplings, strict=True):
             x, keep = residual(x, keep, carry)
-            x, _, keep = downsampling(F.elu(x), keep, carry)
+            x, _, keep = downsampling(elu(x), keep, carry)
         x = x * keep
         if self.lstm is not None:
             x = x + self._recur(self.lstm, x, carry)
-        x, _, keep = self.last(F.elu(x), keep, carry)
+        x, _, keep = self.last(elu(x), keep, carry)
         return x * keep, keep
 
     @staticmethod
@@ -133,8 +132,8 @@ class SEANetEncoder(nn.Module):
             outputs = []
             for gates in linear(x, into, bias_in + bias_again).unbind(1):
                 parts = (gates + linear(hidden, again)).chunk(4, -1)
-                cell = torch.sigmoid(parts[1]) * cell + torch.sigmoid(parts[0]) * parts[2].tanh()
-                hidden = torch.sigmoid(parts[3]) * cell.tanh()
+                cell = sigmoid(parts[1]) * cell + sigmoid(parts[0]) * parts[2].tanh()
+                hidden = sigmoid(parts[3]) * cell.tanh()
                 outputs.append(hidden)
             x = torch.stack(outputs, 1) if outputs else x
             states[layer] = hidden, cell

@@ -236,10 +236,11 @@ def encode_blocks(
     stream = EncoderStream(model, num_books, lengths)
     step = block_frames(model.device, len(waveform)) * model.config.hop_length
     ends = lengths.to(waveform.device)[:, None]
+    is_padded = bool((ends < waveform.shape[1]).any())
     for start in range(0, waveform.shape[1], step):
         piece = waveform[:, start : start + step]
         stop = start + piece.shape[1]
-        if len(piece) > 1:
+        if is_padded:
             piece = piece * (torch.arange(start, stop, device=piece.device) < ends)
         yield stream.push(piece, is_last=stop == waveform.shape[1])
 

@@ -7,7 +7,6 @@ On one machine with one number of threads a resumed run therefore repeats the un
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import math
@@ -25,14 +24,13 @@ from tqdm import tqdm
 
 from ..errors import ConfigError, SpeechLMError
 from ..tokenizer.files import write_atomically
+from ..tokenizer.memory import keep_freed_memory
 from .batches import Draw, DurationBatches
 from .checkpoint import AveragedWeights, RunFolder
 from .config import AdversarialSettings, RunSettings, Strict
 from .rival import Rival, fuses
 from .schedule import learning_rate
 from .task import Task, Validation
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 # What may change between two legs of one run without making it another run.
 _RESUMABLE = {
@@ -66,16 +64,6 @@ def fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return bool(torch.cpu._is_avx512_bf16_supported()) if device.type == "cpu" else False
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep large freed blocks: faulting in fresh ones cost a small model a fifth of its speed."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
-    except (OSError, AttributeError):  # another C library, which has its own ways
-        return
 
 
 class Trainer:
