@@ -18,7 +18,7 @@ TINY = {
     "num_pitch_lags": 8,
     "latent_size": 12,
     "codebook_size": 16,
-    "seanet_filters": 4,
+    "seanet_filters": 8,
     "seanet_lstm_layers": 1,
     "expansion": 2,
 }
