@@ -114,3 +114,45 @@ def test_the_paper_recipe_has_the_papers_rates_losses_and_discriminators() -> No
     assert sum(judges.values()) == pytest.approx(32e9, rel=0.03)
     assert (settings.mel_weight, settings.mel_scales) == (45, "single")
     assert settings.commitment_weight == 1000
+
+
+def test_the_table_in_the_docs_is_what_the_command_says() -> None:
+    text = (CONFIGS.parent / "docs/codec.md").read_text(encoding="utf-8")
+    lines = text.split("## Configurations")[1].split("\n## ")[0].splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "|" in line]
+    rows = {row[0]: row[1:] for row in table}
+    columns = {
+        cell.split("`")[1]: number for number, cell in enumerate(table[0][1:]) if "`" in cell
+    }
+    assert set(columns) == {PAPER, *OURS}
+    for name, column in columns.items():
+        found = described(name)
+        encoder, quantizer, decoder = found.parts
+        said = {row: cells[column] for row, cells in rows.items()}
+        for row, parameters in {
+            "parameters: encoder": encoder.parameters,
+            "parameters: decoder": decoder.parameters,
+            "parameters: both": found.parameters,
+            "codebook entries": quantizer.parameters,
+        }.items():
+            assert said[row] == f"{parameters / 1e6:.2f} M"
+        for row, macs in {
+            "MMAC/s: encoder": encoder.macs_per_second,
+            "MMAC/s: quantizer": quantizer.macs_per_second,
+            "MMAC/s: decoder": decoder.macs_per_second,
+            "MMAC/s: all": found.macs_per_second,
+            "MMAC/s: transforms besides": sum(
+                part.fft_macs_per_second or 0 for part in found.parts
+            ),
+        }.items():
+            # rounded to the last digit that is printed; the paper's sums to three digits
+            step = 0.1 if "." in said[row] else 1.0
+            close = pytest.approx((macs or 0) / 1e6, abs=0.51 * step, rel=2e-3)
+            assert float(said[row]) == close
+        rates = [f"{rate / 1000:g}" for rate in sorted(found.bits_per_second.values())]
+        assert [f"{float(rate):g}" for rate in said["kbps, fewest to all books"].split(" to ")] == [
+            rates[0],
+            rates[-1],
+        ]
+        latency = float(said["latency of a stream"].removesuffix(" ms"))
+        assert latency == pytest.approx(1000 * found.latency_seconds, abs=0.5)
