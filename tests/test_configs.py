@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from speechlm.data_prep.packs import PITCH_FRAMES_PER_SECOND
 from speechlm.slm.autoregressive import AutoregressiveModel
 from speechlm.slm.config import AutoregressiveConfig, NonAutoregressiveConfig
 from speechlm.slm.nonautoregressive import NonAutoregressiveModel
@@ -44,9 +43,6 @@ def test_codec_recipe_builds_and_its_parts_fit(name: str) -> None:
     # a crop holds whole frames, or the codec would be trained on other lengths than are asked for
     assert found.crop_seconds == pytest.approx(settings.crop_seconds)
     assert settings.batch_seconds % settings.crop_seconds == 0
-    if config.has_harmonic_source:
-        # pitch tracks are read entry by entry at this rate
-        assert config.sampling_rate / config.synthesis_hop == PITCH_FRAMES_PER_SECOND
     if settings.adversarial is not None:
         assert settings.adversarial.start_step < settings.run.total_steps
 

@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data_prep.packs import FULL_SCALE, WaveformPack, pack_waveforms
+from ..data_prep.packs import (
+    FULL_SCALE,
+    PITCH_FRAMES_PER_SECOND,
+    WaveformPack,
+    pack_waveforms,
+)
 from ..errors import ConfigError
 from ..tokenizer.codec import CodecModel, CodecOutput
 from ..tokenizer.config import CodecConfig
@@ -82,7 +87,7 @@ class CodecTask:
         described = config_from_mapping(config.model, CodecConfig, "The section `model`")
         if config.start_from is None:
             model = CodecModel(described)
-            model.quantizer.is_initialised.fill_(config.continuous_steps == 0)
+            model.quantizer.is_initialised.fill_(False)
             return model
         return start_codec(config.start_from, config.model, config.batch_seconds)
 
@@ -114,8 +119,13 @@ class CodecTask:
         points = length // hop
         if not config.has_harmonic_source:
             return Crop(waveform, np.zeros(points, np.float32), np.zeros(points, np.float32))
-        track = pack.pitch(index)[start // hop : start // hop + points]
-        track = np.pad(track, (0, points - len(track))).astype(np.float32, copy=False)
+        # the track's entry around each ISTFT hop's centre; the default codec's hops are the track's own
+        tracked = pack.pitch(index)
+        centres = start + hop * np.arange(points) + hop // 2
+        places = centres * PITCH_FRAMES_PER_SECOND // pack.sampling_rate
+        track = np.where(
+            places < len(tracked), tracked[np.minimum(places, len(tracked) - 1)], np.float32(0)
+        )
         low, high = config.min_pitch_hz, config.max_pitch_hz
         return Crop(waveform, fill_pitch(track).clip(low, high), (track > 0).astype(np.float32))
 

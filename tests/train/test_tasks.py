@@ -102,3 +102,16 @@ def test_language_model_loss_falls_for_both_stages(slm_config: Path) -> None:
             loss.backward()
             optimizer.step()
         assert losses[-1] < 0.7 * losses[0], overrides
+
+
+def test_the_source_hears_the_pitch_of_its_own_place_at_any_hop(codec_config: Path) -> None:
+    """Pitch is tracked every 5 ms; an ISTFT hop may be shorter or longer."""
+    tracks = {}
+    for upsampling in (4, 2, 8):
+        overrides = [f"model.upsampling={upsampling}", "model.fft_size=512"]
+        task = CodecTask(read_run_config(codec_config, overrides, CodecTraining), progress=False)
+        crop = task.item(Draw(0, 5))
+        assert len(crop.pitch_hz) == upsampling * len(crop.waveform) // 320
+        tracks[upsampling] = crop.pitch_hz
+    assert np.array_equal(tracks[8][::2], tracks[4])
+    assert np.array_equal(tracks[2], tracks[4][1::2])
