@@ -38,7 +38,6 @@ def described(name: str) -> CodecDescription:
 @pytest.mark.parametrize("name", CODECS)
 def test_codec_recipe_builds_and_its_parts_fit(name: str) -> None:
     found, settings = described(name), recipe(name)
-    config = found.config
     assert found.parameters > 0
     # a crop holds whole frames, or the codec would be trained on other lengths than are asked for
     assert found.crop_seconds == pytest.approx(settings.crop_seconds)
