@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .slm.speak import Speaker, Speech
     from .tokenizer.audio import read_audio, write_audio
     from .tokenizer.codec import CodecModel, load_codec
+    from .tokenizer.stream import CodecStream
     from .tokenizer.codes import CodecIdentity, Codes
     from .tokenizer.config import CodecConfig
     from .tokenizer.processing import CodecFeatureExtractor
@@ -28,6 +29,7 @@ __all__ = [
     "CodecFeatureExtractor",
     "CodecIdentity",
     "CodecModel",
+    "CodecStream",
     "Codes",
     "NonAutoregressiveModel",
     "Speaker",
@@ -51,6 +53,7 @@ _HOMES = {
     "Speaker": ".slm.speak",
     "Speech": ".slm.speak",
     "load_codec": ".tokenizer.codec",
+    "CodecStream": ".tokenizer.stream",
     "read_audio": ".tokenizer.audio",
     "write_audio": ".tokenizer.audio",
 }
