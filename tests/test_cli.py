@@ -198,3 +198,28 @@ def test_the_process_ends_with_the_exit_code_and_no_traceback(tmp_path: Path) ->
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("speechlm: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_an_hour_goes_through_in_a_gigabyte_and_a_half(tmp_path: Path) -> None:
+    """Stereo at 44.1 kHz, by command: reading, resampling, coding and writing each work in pieces."""
+    recording = tmp_path / "hour.flac"
+    minute = 0.1 * torch.randn(44_100 * 60, 2, generator=torch.Generator().manual_seed(0)).numpy()
+    with soundfile.SoundFile(recording, "w", 44_100, 2) as file:
+        for _ in range(60):
+            file.write(minute)
+    watched = (
+        "import resource, sys; from speechlm.cli import app; "
+        "app(sys.argv[1:], standalone_mode=False); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    for command, start, end in (("encode", "flac", "codes"), ("decode", "codes", "wav")):
+        paths = [str(tmp_path / f"hour.{suffix}") for suffix in (start, end)]
+        done = subprocess.run(
+            [sys.executable, "-c", watched, command, *paths],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert int(done.stdout.split()[-1]) / 1024 < 1500
+    assert soundfile.info(tmp_path / "hour.wav").duration == pytest.approx(3600, abs=0.01)
