@@ -70,7 +70,7 @@ $(READY)/core: pyproject.toml $(CONSTRAINTS) | $(READY)/torch
 	@touch $@
 
 $(READY)/dev: pyproject.toml $(CONSTRAINTS) | $(READY)/torch
-	$(PIP) --editable '.[phonemes,plots,dev]'
+	$(PIP) --editable '.[phonemes,plots,export,dev]'
 	@touch $@ $(READY)/core
 
 # Apart from the rest, because pesq and pyworld come as C sources.

@@ -206,6 +206,19 @@ def export(
     typer.echo(out)
 
 
+@app.command("export-onnx")
+def export_onnx_command(
+    out: Annotated[Path, typer.Argument(help="Folder for encoder.onnx, decoder.onnx, onnx.json.")],
+    codec: CodecFolder = None,
+) -> None:
+    """Turn a codec into ONNX files, for runtimes without torch."""
+    from .tokenizer.codec import load_codec
+    from .tokenizer.onnx_export import export_onnx
+
+    export_onnx(load_codec(codec), out)
+    typer.echo(out)
+
+
 @app.command()
 def say(
     text: Annotated[str, typer.Argument(help="What to say.")],
