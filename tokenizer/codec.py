@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..errors import ConfigError, CorruptWeights, UnsupportedAudio
-from .blocks import frame_mask
+from .blocks import frame_mask, is_finite
 from .codes import CodecIdentity, Codes
 from .config import CodecConfig
 from .encoder import SpectralEncoder
@@ -269,7 +269,7 @@ class CodecModel(PreTrainedModel):
                 raise UnsupportedAudio(
                     "A waveform to tokenize must be one-dimensional and hold at least one sample."
                 )
-            if not bool(torch.isfinite(waveform).all()):
+            if not is_finite(waveform):
                 raise UnsupportedAudio(
                     "A waveform to tokenize contains samples that are NaN or infinite."
                 )

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from .attention import AttentionPrenet
 from .blocks import Carry, Context, ConvNeXtStack, FrameConv, FrameLinear, linear, sigmoid
 from .config import CodecConfig
-from .source import HarmonicSource, filter_source
+from .source import HarmonicSource, filter_source, scaled
 from .spectral import constant, hann_window
 
 # A mel loss gives the bins next to half the sampling rate no weight: left to itself the head whistles there.
@@ -270,7 +270,7 @@ class FourierDecoder(nn.Module):
             if pitch_hz is None or voicing is None:
                 pitch_hz, voicing = log_pitch.exp(), sigmoid(voicing_logit)
             pulses, noise = self.source(pitch_hz, noise_seed, carry)
-            pulses = pulses[..., :bins] * (level * voicing.detach()[..., None])
-            noise = noise[..., :bins] * level
+            pulses = scaled(pulses[..., :bins], level * voicing.detach()[..., None])
+            noise = scaled(noise[..., :bins], level)
             spectra = filter_source(log_gain, angle, pulses, parts[2].float(), noise)
             return F.pad(spectra, (0, self.all_bins - bins))

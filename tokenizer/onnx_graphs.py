@@ -19,12 +19,11 @@ from torch.nn.utils import parametrize
 
 from .blocks import Carry, DepthwiseConv, FrameConv, FrameLinear
 from .codec import CodecModel
-from .config import CodecConfig
 from .encoder import _MEL_MEAN, _MEL_SCALE, SpectralEncoder
 from .fourier import FourierDecoder, _window_and_envelope
 from .seanet import SEANetEncoder
 from .source import _CYCLE_BITS, BANDWIDTH, MAX_LOG_GAIN, _offsets, noise_samples
-from .spectral import _lag_positions, _window_autocorrelation, frames_of, hann_window, mel_filters
+from .spectral import frames_of, hann_window, lag_transform, mel_filters
 
 _Part = TypeVar("_Part", bound=nn.Module)
 _CPU = torch.device("cpu")
@@ -139,7 +138,16 @@ class _Features(nn.Module):
         self.has_evidence = config.num_pitch_lags > 0
         if self.has_evidence:
             fft_size = 1 << (length + length // 2 - 1).bit_length()
-            self.register_buffer("lags", _lag_weights(config, fft_size))
+            lags = lag_transform(
+                length,
+                fft_size,
+                config.sampling_rate,
+                config.min_pitch_hz,
+                config.max_pitch_hz,
+                config.num_pitch_lags,
+                _CPU,
+            )
+            self.register_buffer("lags", lags)
             centred = _forward_transform(window, fft_size, fft_size // 2 + 1)
             # a frame loses its mean before the window: the matrix's columns do
             centred -= centred.mean(0)
@@ -164,24 +172,6 @@ class _Features(nn.Module):
             parts.append(correlation[..., 1:] / (correlation[..., :1] + 1e-5))
         features = torch.cat(parts, -1)
         return features.reshape(waveform.shape[0], count, self.num_subframes * features.shape[-1])
-
-
-def _lag_weights(config: CodecConfig, fft_size: int) -> Tensor:
-    """From a power spectrum to a frame's energy, then to its correlation at each lag of `pitch_evidence`.
-
-    The window's own correlation is divided out, and lags between samples are interpolated: all of it is
-    linear. float32 `[fft_size // 2 + 1, 1 + num_pitch_lags]`.
-    """
-    length, bins = config.window_length, fft_size // 2 + 1
-    correlation = _inverse_transform(torch.ones(fft_size), bins, fft_size)[:bins, : length // 2 + 1]
-    normalised = correlation / _window_autocorrelation(length, fft_size, _CPU).double()
-    lags = _lag_positions(
-        config.sampling_rate, config.min_pitch_hz, config.max_pitch_hz, config.num_pitch_lags, _CPU
-    ).clamp(max=length // 2 - 1)
-    lower = lags.long()
-    weight = (lags - lower).double()
-    between = normalised[:, lower] * (1 - weight) + normalised[:, lower + 1] * weight
-    return torch.cat([correlation[:, :1], between], 1).float()
 
 
 class _SpectralLatent(nn.Module):

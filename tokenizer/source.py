@@ -159,6 +159,11 @@ class HarmonicSource(nn.Module):
         return pulses, noise
 
 
+def scaled(spectra: Tensor, gain: Tensor) -> Tensor:
+    """Complex times real, without the complex copy of the real that torch would make."""
+    return torch.view_as_complex(torch.view_as_real(spectra) * gain[..., None])
+
+
 def filter_source(
     log_gain: Tensor,
     angle: Tensor,
@@ -198,7 +203,7 @@ class _Filter(torch.autograd.Function):
         if log_noise is None or noise is None:
             ctx.save_for_backward(log_gain, tonal)
             return tonal.clone()
-        rough = log_noise.clamp(max=MAX_LOG_GAIN).exp_() * noise
+        rough = scaled(noise, log_noise.clamp(max=MAX_LOG_GAIN).exp_())
         ctx.save_for_backward(log_gain, tonal, log_noise, rough)
         return tonal + rough
 

@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from .blocks import linear
+
 
 def constant(function):  # type: ignore[no-untyped-def]
     """Cache a tensor that no autograd mode of the first caller may mark."""
@@ -54,19 +56,35 @@ def mel_filters(sampling_rate: int, fft_size: int, num_mels: int, device: torch.
 
 
 @constant
-def _lag_positions(
-    sampling_rate: int, low_hz: float, high_hz: float, count: int, device: torch.device
+def lag_transform(
+    length: int,
+    fft_size: int,
+    sampling_rate: int,
+    low_hz: float,
+    high_hz: float,
+    num_lags: int,
+    device: torch.device,
 ) -> Tensor:
-    ratio = torch.linspace(0, 1, count, dtype=torch.float64)
-    hz = high_hz * (low_hz / high_hz) ** ratio
-    return (sampling_rate / hz).float().to(device)
+    """From a power spectrum to the autocorrelation at logarithmically spaced lags, over the window's own.
 
-
-@constant
-def _window_autocorrelation(length: int, fft_size: int, device: torch.device) -> Tensor:
-    spectrum = torch.fft.rfft(hann_window(length, device), fft_size)
-    correlation = torch.fft.irfft(spectrum.abs().square(), fft_size)[: length // 2 + 1]
-    return correlation / correlation[0]
+    float32 `[fft_size // 2 + 1, 1 + num_lags]`; the first column gives the energy. One product with this
+    takes a third of the time of an inverse transform to all lags.
+    """
+    ratio = torch.linspace(0, 1, num_lags, dtype=torch.float64)
+    lags = sampling_rate / (high_hz * (low_hz / high_hz) ** ratio)
+    lags = lags.float().double().clamp(max=length // 2 - 1)
+    bins = torch.arange(fft_size // 2 + 1, dtype=torch.float64)
+    every = torch.arange(length // 2 + 1, dtype=torch.float64)
+    inverse = torch.cos(2 * math.pi / fft_size * bins[:, None] * every) * (2 / fft_size)
+    inverse[0] /= 2
+    inverse[-1] /= 2
+    spectrum = torch.fft.rfft(torch.hann_window(length, dtype=torch.float64), fft_size)
+    own = spectrum.abs().square() @ inverse
+    inverse = inverse / (own / own[0])
+    lower = lags.long()
+    weight = lags - lower
+    at_lags = inverse[:, lower] * (1 - weight) + inverse[:, lower + 1] * weight
+    return torch.cat([inverse[:, :1], at_lags], 1).float().to(device)
 
 
 def frames_of(waveform: Tensor, length: int, hop: int) -> Tensor:
@@ -91,7 +109,7 @@ def magnitudes(frames: Tensor) -> Tensor:
 def log_mels(frames: Tensor, sampling_rate: int, num_mels: int, floor: float = 1e-5) -> Tensor:
     """Natural logarithm of mel magnitudes of frames `[..., length]`, `[..., num_mels]`."""
     filters = mel_filters(sampling_rate, frames.shape[-1], num_mels, frames.device)
-    return torch.log((magnitudes(frames) @ filters).clamp(min=floor))
+    return torch.log(linear(magnitudes(frames), filters.T).clamp(min=floor))
 
 
 def pitch_evidence(
@@ -113,13 +131,9 @@ def pitch_evidence(
     centred = frames - frames.mean(-1, keepdim=True)
     spectrum = torch.fft.rfft(centred * hann_window(length, frames.device), fft_size)
     power = spectrum.real.square() + spectrum.imag.square()
-    correlation = torch.fft.irfft(power, fft_size)[..., : length // 2 + 1]
-    # 1e-5 is white noise near -60 dB full scale: quieter frames fade to no evidence
-    energy = correlation[..., :1] + 1e-5
-    correlation = correlation / (energy * _window_autocorrelation(length, fft_size, frames.device))
-    lags = _lag_positions(sampling_rate, low_hz, high_hz, num_lags, frames.device).clamp(
-        max=length // 2 - 1
+    transform = lag_transform(
+        length, fft_size, sampling_rate, low_hz, high_hz, num_lags, frames.device
     )
-    lower = lags.long()
-    weight = lags - lower
-    return correlation[..., lower] * (1 - weight) + correlation[..., lower + 1] * weight
+    correlation = linear(power, transform.T)
+    # 1e-5 is white noise near -60 dB full scale: quieter frames fade to no evidence
+    return correlation[..., 1:] / (correlation[..., :1] + 1e-5)

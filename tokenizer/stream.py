@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ConfigError, UnsupportedAudio
-from .blocks import Carry, frame_mask
+from .blocks import Carry, frame_mask, is_finite
 
 if TYPE_CHECKING:
     from .codec import CodecModel
@@ -202,7 +202,7 @@ class CodecStream:
         Raises:
             UnsupportedAudio: If samples are not one-dimensional or not finite; nothing is taken in then.
         """
-        if samples.dim() != 1 or not bool(torch.isfinite(samples).all()):
+        if samples.dim() != 1 or not is_finite(samples):
             raise UnsupportedAudio(
                 "A stream takes one-dimensional samples, none of them NaN or infinite; "
                 "push the samples of one channel."

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny_codecs import tiny_codec, voice
 
+import speechlm.tokenizer.blocks as blocks
 import speechlm.tokenizer.fourier as fourier
 import speechlm.tokenizer.stream as stream
 from speechlm.errors import ConfigError, UnsupportedAudio
@@ -131,11 +132,13 @@ def test_an_impulse_is_heard_within_the_stated_latency(encoder: str) -> None:
     silence, impulse = torch.zeros(20 * HOP), torch.zeros(20 * HOP)
     place = 9 * HOP + 7
     impulse[place] = 30.0
-    codes = [codec.tokenize([wave]) for wave in (silence, impulse)]
-    first = int((codes[0].values != codes[1].values).any(1).nonzero()[0, 1])
-    # in the codes of its own frame at the latest, and of none that was complete before its look-ahead
-    assert place - ahead < (first + 1) * HOP <= place + HOP
-    heard = [codec.synthesize(each)[0] for each in codes]
+    mask = torch.ones(1, 20, 1, dtype=torch.bool)
+    with torch.no_grad():
+        latents = [codec.encoder(wave[None], mask) for wave in (silence, impulse)]
+        first = int((latents[0] != latents[1]).any(-1)[0].nonzero()[0, 0])
+        # in its own frame at the latest, and in none that was complete before its look-ahead
+        assert place - ahead < (first + 1) * HOP <= place + HOP
+        heard = [codec.decoder(latent, mask).waveform[0] for latent in latents]
     changed = int((heard[0] != heard[1]).nonzero()[0])
     assert first * HOP - reach <= changed < (first + 1) * HOP
 
@@ -202,11 +205,18 @@ def test_bad_pieces_are_refused_and_lose_nothing() -> None:
     ).abs().max() <= 1e-5
 
 
-@pytest.mark.parametrize("rows", [1, 3, 8, 500])
-def test_a_row_does_not_depend_on_how_many_there_are(rows: int) -> None:
+@pytest.mark.parametrize("is_fused", [True, False])
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 500])
+def test_a_row_does_not_depend_on_how_many_there_are(
+    rows: int, is_fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What equal codes in all cuts rest on; it holds on this build, or this test says so."""
-    from speechlm.tokenizer.blocks import linear
-
-    x, weight, bias = torch.randn(600, 96), torch.randn(40, 96), torch.randn(40)
-    whole = linear(x, weight, bias)
-    assert torch.equal(linear(x[50 : 50 + rows], weight, bias), whole[50 : 50 + rows])
+    if not is_fused:
+        monkeypatch.setattr(blocks, "_fused_linear", lambda: None)
+    for width_in, width_out in ((256, 768), (768, 256), (36, 1024), (128, 750), (512, 2048)):
+        x, weight = torch.randn(600, width_in), torch.randn(width_out, width_in)
+        with torch.inference_mode():
+            whole = blocks.linear(x, weight, torch.zeros(width_out), "gelu")
+            part = blocks.linear(x[50 : 50 + rows], weight, torch.zeros(width_out), "gelu")
+        assert torch.equal(part, whole[50 : 50 + rows])
+        assert torch.allclose(whole, torch.nn.functional.gelu(x @ weight.T), atol=1e-3)
