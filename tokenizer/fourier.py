@@ -11,9 +11,11 @@ everywhere: a piece decoded with its context is the piece of the whole.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .attention import AttentionPrenet
@@ -64,19 +66,38 @@ def overlap_add(
         The `[B, N * hop]` samples from the start of the first frame's window on, whole once `tail` is in
         them, and the tail to hand on.
     """
-    frames = torch.fft.irfft(spectra, fft_size) * _window_and_envelope(
-        fft_size, hop, spectra.device
-    )
-    batch, count, _ = frames.shape
-    hops = -(-fft_size // hop)
-    added = frames.new_zeros(batch, (count + hops - 1) * hop)
-    if tail is not None:
-        added[:, : tail.shape[1]] = tail
-    rows = added.view(batch, -1, hop)
-    for place in reversed(range(hops)):  # oldest frames first, as if there were no blocks
-        piece = frames[..., place * hop : (place + 1) * hop]
-        rows[:, place : place + count, : piece.shape[-1]] += piece
-    return added[:, : count * hop], added[:, count * hop : count * hop + fft_size - hop]
+    added: Tensor = _OverlapAdd.apply(spectra, hop, fft_size, tail)
+    length = spectra.shape[1] * hop
+    return added[:, :length], added[:, length:]
+
+
+class _OverlapAdd(torch.autograd.Function):
+    """Samples and tail in one; the gradient cuts frames out of a signal, with no copies of it."""
+
+    @staticmethod
+    def forward(ctx: Any, spectra: Tensor, hop: int, fft_size: int, tail: Tensor | None) -> Tensor:
+        ctx.hop, ctx.fft_size = hop, fft_size
+        frames = torch.fft.irfft(spectra, fft_size)
+        frames *= _window_and_envelope(fft_size, hop, spectra.device)
+        batch, count, _ = frames.shape
+        hops = -(-fft_size // hop)
+        added = frames.new_zeros(batch, (count + hops - 1) * hop)
+        if tail is not None:
+            added[:, : tail.shape[1]] = tail
+        rows = added.view(batch, -1, hop)
+        for place in reversed(range(hops)):  # oldest frames first, as if there were no blocks
+            piece = frames[..., place * hop : (place + 1) * hop]
+            rows[:, place : place + count, : piece.shape[-1]] += piece
+        return added[:, : (count - 1) * hop + fft_size]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        window = _window_and_envelope(ctx.fft_size, ctx.hop, gradient.device)
+        spectra = torch.fft.rfft(gradient.unfold(1, ctx.fft_size, ctx.hop) * window)
+        # an inverse real transform counts inner bins twice, and divides by its length
+        spectra[..., 1:-1] *= 2
+        return spectra / ctx.fft_size, None, None, None
 
 
 class FourierDecoder(nn.Module):
