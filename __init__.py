@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from .slm.speak import Speaker, Speech
     from .tokenizer.audio import read_audio, write_audio
     from .tokenizer.codec import CodecModel, load_codec
-    from .tokenizer.stream import CodecStream
     from .tokenizer.codes import CodecIdentity, Codes
     from .tokenizer.config import CodecConfig
     from .tokenizer.processing import CodecFeatureExtractor
+    from .tokenizer.stream import CodecStream
 
 __version__ = "0.1.0"
 
