@@ -290,7 +290,7 @@ class FourierDecoder(nn.Module):
                 return F.pad(spectra, (0, self.all_bins - bins))
             if pitch_hz is None or voicing is None:
                 pitch_hz, voicing = log_pitch.exp(), sigmoid(voicing_logit)
-            pulses, noise = self.source(pitch_hz, noise_seed, carry)
+            pulses, noise = self.source(pitch_hz, voicing, noise_seed, carry)
             pulses = scaled(pulses[..., :bins], level * voicing.detach()[..., None])
             noise = scaled(noise[..., :bins], level)
             spectra = filter_source(log_gain, angle, pulses, parts[2].float(), noise)

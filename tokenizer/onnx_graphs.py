@@ -22,10 +22,18 @@ from .codec import CodecModel
 from .encoder import _MEL_MEAN, _MEL_SCALE, SpectralEncoder
 from .fourier import FourierDecoder, _window_and_envelope
 from .seanet import SEANetEncoder
-from .source import _CYCLE_BITS, BANDWIDTH, MAX_LOG_GAIN, _offsets, noise_samples
+from .source import (
+    _CYCLE_BITS,
+    BANDWIDTH,
+    MAX_LOG_GAIN,
+    RESTART_VOICING,
+    _offsets,
+    noise_samples,
+)
 from .spectral import frames_of, hann_window, lag_transform, mel_filters
 
 _Part = TypeVar("_Part", bound=nn.Module)
+_MAX_DOUBLINGS = 20  # over a million ISTFT frames: more than an hour
 _CPU = torch.device("cpu")
 
 
@@ -350,7 +358,15 @@ class DecoderGraph(nn.Module):
         pitch = (0.5 * (low + high) + raw[0]).clamp(low, high).exp()
         halves = (pitch.double() * self.half_steps).round().long()
         steps = torch.cat([halves[:, :1], halves[:, :-1]], 1) + halves
-        phase = (steps.cumsum(1) & ((1 << _CYCLE_BITS) - 1)).double() / (1 << _CYCLE_BITS)
+        voicing = torch.sigmoid(raw[1])
+        unvoiced = voicing < RESTART_VOICING
+        # as in `pulse_phase`; `cummax` is no operator of ONNX, doubling steps are
+        restarts = unvoiced & ~F.pad(unvoiced[:, :-1], (1, 0), value=True)
+        total = steps.cumsum(1)
+        start = torch.where(restarts, total, torch.zeros_like(total))
+        for power in range(_MAX_DOUBLINGS):
+            start = torch.maximum(start, F.pad(start, (1 << power, 0))[:, : start.shape[1]])
+        phase = ((total - start) & ((1 << _CYCLE_BITS) - 1)).double() / (1 << _CYCLE_BITS)
         pitch = pitch[..., None]
         harmonics = BANDWIDTH * config.sampling_rate / pitch
         whole = harmonics.floor()
@@ -361,7 +377,7 @@ class DecoderGraph(nn.Module):
         series = series + ((2 * whole + 2) * half).cos() * ((harmonics - whole) * level)
         series = series - 0.5 * level
         spectra = series @ self.analysis
-        return spectra * torch.sigmoid(raw[1])[..., None]
+        return spectra * voicing[..., None]
 
     def _noise(self, count: int, seed: Tensor) -> Tensor:
         """Noise as `noise_spectrum` makes it, `[1, N, 2 * num_bins]`."""

@@ -30,22 +30,33 @@ BANDWIDTH = 0.475  # highest harmonic, as a share of the sampling rate: 7.6 kHz 
 _CYCLE_BITS = 33
 
 
+# Where voicing falls below this the phase starts anew: what rounding has added to it by then, which differs
+# from one matrix library to another, is forgotten where nobody hears it.
+RESTART_VOICING = 0.1
+
+
 @dataclass
 class PhaseState:
-    """Phase at the last frame's centre and cycles per hop there, both int64 `[B]`."""
+    """Phase at the last frame's centre and cycles per hop there, int64 `[B]`, and whether it is unvoiced."""
 
     phase: Tensor
     cycles: Tensor
+    is_unvoiced: Tensor
 
 
 @torch.no_grad()
 def pulse_phase(
-    pitch_hz: Tensor, hop: int, sampling_rate: int, before: PhaseState | None = None
+    pitch_hz: Tensor,
+    voicing: Tensor,
+    hop: int,
+    sampling_rate: int,
+    before: PhaseState | None = None,
 ) -> tuple[Tensor, PhaseState]:
     """Phase of the fundamental at each frame's centre.
 
     Args:
         pitch_hz: `[B, N]`, positive everywhere, N at least 1.
+        voicing: `[B, N]` within 0 to 1; the phase is 0 at the first frame below `RESTART_VOICING`.
         hop: Samples between frames.
         before: State after the previous block; None starts with phase 0 one hop before the first frame.
 
@@ -54,11 +65,17 @@ def pulse_phase(
     """
     # half a hop of each neighbour lies between two centres
     halves = (pitch_hz.double() * (hop / sampling_rate * 2 ** (_CYCLE_BITS - 1))).round().long()
+    unvoiced = voicing < RESTART_VOICING
     if before is None:
-        before = PhaseState(torch.zeros_like(halves[:, 0]), halves[:, 0])
+        zero = torch.zeros_like(halves[:, 0])
+        before = PhaseState(zero, halves[:, 0], torch.ones_like(unvoiced[:, 0]))
     steps = torch.cat([before.cycles[:, None], halves[:, :-1]], 1) + halves
-    phase = (before.phase[:, None] + steps.cumsum(1)) & ((1 << _CYCLE_BITS) - 1)
-    return phase.double() / (1 << _CYCLE_BITS), PhaseState(phase[:, -1], halves[:, -1])
+    total = before.phase[:, None] + steps.cumsum(1)
+    restarts = unvoiced & ~torch.cat([before.is_unvoiced[:, None], unvoiced[:, :-1]], 1)
+    total = total - torch.where(restarts, total, 0).cummax(1).values
+    phase = total & ((1 << _CYCLE_BITS) - 1)
+    state = PhaseState(phase[:, -1], halves[:, -1], unvoiced[:, -1])
+    return phase.double() / (1 << _CYCLE_BITS), state
 
 
 @torch.no_grad()
@@ -144,14 +161,14 @@ class HarmonicSource(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, pitch_hz: Tensor, noise_seed: int, carry: Carry | None = None
+        self, pitch_hz: Tensor, voicing: Tensor, noise_seed: int, carry: Carry | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Pitch `[B, N]` to pulses, complex64 `[B, N, bins]`, and noise, `[1, N, bins]`."""
+        """Pitch and voicing `[B, N]` to pulses, complex64 `[B, N, bins]`, and noise, `[1, N, bins]`."""
         before, first = None, self.first_frame
         if carry is not None:
             before, first = carry.get(self, (before, first))
         count = pitch_hz.shape[1]
-        phase, after = pulse_phase(pitch_hz, self.hop, self.sampling_rate, before)
+        phase, after = pulse_phase(pitch_hz, voicing, self.hop, self.sampling_rate, before)
         if carry is not None:
             carry[self] = after, first + count
         pulses = pulse_spectrum(pitch_hz, phase, self.fft_size, self.sampling_rate)

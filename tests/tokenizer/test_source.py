@@ -61,15 +61,31 @@ def test_pulse_train_is_the_sum_of_cosines() -> None:
 
 
 def test_phase_advances_by_the_pitch_and_continues_over_pieces() -> None:
-    pitch = 100 + 50 * torch.rand(1, 40)
-    whole, end = pulse_phase(pitch, 80, 16_000)
-    first, before = pulse_phase(pitch[:, :13], 80, 16_000)
-    second, again = pulse_phase(pitch[:, 13:], 80, 16_000, before)
-    assert torch.equal(torch.cat([first, second], 1), whole)
-    assert torch.equal(again.phase, end.phase)
+    pitch, voiced = 100 + 50 * torch.rand(1, 40), torch.ones(1, 40)
+    whole, _ = pulse_phase(pitch, voiced, 80, 16_000)
     steps = (whole[:, 1:] - whole[:, :-1]).remainder(1)
     expected = (pitch[:, 1:] + pitch[:, :-1]).double() / 2 * 80 / 16_000
     assert torch.allclose(steps, expected.remainder(1), atol=1e-9)
+    voicing = torch.rand(3, 40).round()  # some frames are unvoiced, alone and in a row
+    pitch = pitch.repeat(3, 1)
+    whole, end = pulse_phase(pitch, voicing, 80, 16_000)
+    first, before = pulse_phase(pitch[:, :13], voicing[:, :13], 80, 16_000)
+    second, again = pulse_phase(pitch[:, 13:], voicing[:, 13:], 80, 16_000, before)
+    assert torch.equal(torch.cat([first, second], 1), whole)
+    assert torch.equal(again.phase, end.phase)
+
+
+def test_phase_forgets_the_past_where_voicing_ends() -> None:
+    """So an error of the pitch is heard until then and no longer."""
+    pitch, voicing = torch.full((1, 30), 130.0), torch.ones(1, 30)
+    voicing[:, 12:15] = 0.02
+    off = pitch.clone()
+    off[:, 3] += 1
+    right, wrong = (pulse_phase(each, voicing, 80, 16_000)[0] for each in (pitch, off))
+    assert (right != wrong)[:, 3:12].all()
+    assert torch.equal(right[:, 12:], wrong[:, 12:])
+    assert right[0, 12] == 0
+    assert right[0, 13] > 0  # once: it runs on through the other unvoiced frames
 
 
 def test_noise_is_white_and_a_function_of_its_place() -> None:
