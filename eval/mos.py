@@ -50,9 +50,10 @@ class DistillMos:
         Raises:
             MissingExtra: If distillmos or xls-r-sqa is not installed.
         """
-        require("xls_r_sqa", "The MOS predictor", "make scorers")
+        purpose = "The MOS predictor (distillmos on xls_r_sqa)"
+        require("xls_r_sqa", purpose, "make scorers")
         with _torchaudio_stand_in():
-            distillmos = require("distillmos", "The MOS predictor", "make scorers")
+            distillmos = require("distillmos", purpose, "make scorers")
         with contextlib.redirect_stdout(StringIO()):  # it prints where its weights lie
             self._model: Any = distillmos.ConvTransformerSQAModel().eval()
 

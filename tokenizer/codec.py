@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedModel
@@ -22,7 +24,7 @@ from .fourier import FourierDecoder, Synthesis
 from .model_folder import fingerprint, load_model
 from .quantizer import MaskedChannelQuantizer, Quantized
 from .seanet import SEANetEncoder
-from .stream import decode_blocks, encode_blocks
+from .stream import as_samples, decode_blocks, encode_blocks
 
 # The averages that training needs are no part of what codes mean.
 _TRAINING_STATE = ("quantizer.counts", "quantizer.sums", "quantizer.is_initialised")
@@ -252,7 +254,9 @@ class CodecModel(PreTrainedModel):
         )
 
     @torch.inference_mode()
-    def tokenize(self, waveforms: Sequence[Tensor], num_books: int | None = None) -> Codes:
+    def tokenize(
+        self, waveforms: Sequence[Tensor | NDArray[np.floating]], num_books: int | None = None
+    ) -> Codes:
         """Waveforms of any lengths to `Codes`, in one padded batch.
 
         Args:
@@ -262,9 +266,12 @@ class CodecModel(PreTrainedModel):
         Raises:
             UnsupportedAudio: If there is no waveform, or one is empty or not finite.
         """
-        if not waveforms:
+        if isinstance(waveforms, (Tensor, np.ndarray)):
+            raise UnsupportedAudio("`tokenize` takes a list of waveforms; give [waveform] for one.")
+        signals = [as_samples(waveform) for waveform in waveforms]
+        if not signals:
             raise UnsupportedAudio("There is no waveform to tokenize; give at least one.")
-        for waveform in waveforms:
+        for waveform in signals:
             if waveform.dim() != 1 or not len(waveform):
                 raise UnsupportedAudio(
                     "A waveform to tokenize must be one-dimensional and hold at least one sample."
@@ -273,13 +280,11 @@ class CodecModel(PreTrainedModel):
                 raise UnsupportedAudio(
                     "A waveform to tokenize contains samples that are NaN or infinite."
                 )
-        lengths = torch.tensor([len(waveform) for waveform in waveforms])
-        if len(waveforms) == 1:
-            batch = waveforms[0].float()[None].to(self.device)
+        lengths = torch.tensor([len(waveform) for waveform in signals])
+        if len(signals) == 1:
+            batch = signals[0][None].to(self.device)
         else:
-            batch = nn.utils.rnn.pad_sequence([w.float() for w in waveforms], batch_first=True).to(
-                self.device
-            )
+            batch = nn.utils.rnn.pad_sequence(signals, batch_first=True).to(self.device)
         blocks = encode_blocks(self, batch, lengths, num_books)
         return Codes(torch.cat(list(blocks), -1).cpu(), lengths, self.identity)
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -196,22 +198,29 @@ class CodecStream:
         """Longest time from a sample to its copy, without the time to compute: see `CodecConfig`."""
         return self.codec.config.latency_seconds
 
-    def push(self, samples: Tensor) -> Tensor:
+    def push(self, samples: Tensor | NDArray[np.floating]) -> Tensor:
         """Take in float `[n]` at the codec's rate; returns the codes now complete, int64 `[k, m]`.
 
         Raises:
             UnsupportedAudio: If samples are not one-dimensional or not finite; nothing is taken in then.
         """
+        samples = as_samples(samples)
         if samples.dim() != 1 or not is_finite(samples):
             raise UnsupportedAudio(
                 "A stream takes one-dimensional samples, none of them NaN or infinite; "
                 "push the samples of one channel."
             )
-        return self._encoder.push(samples.float()[None])[0]
+        return self._encoder.push(samples[None])[0]
 
     def flush(self) -> Tensor:
-        """End the signal that was pushed; returns its last codes, int64 `[k, m]`."""
-        return self._encoder.flush()[0]
+        """End the signal that was pushed; the next push starts another.
+
+        Returns:
+            The last codes, int64 `[k, m]`.
+        """
+        codes = self._encoder.flush()[0]
+        self._encoder = EncoderStream(self.codec, self._encoder.num_books)
+        return codes
 
     def pull(self, codes: Tensor) -> Tensor:
         """Take in codes, int64 `[k, m]`; returns the samples now final, float32 `[n]`.
@@ -225,8 +234,27 @@ class CodecStream:
         return self._decoder.push(codes[None])[0]
 
     def drain(self) -> Tensor:
-        """End the codes that were pulled; returns their last samples, float32 `[n]`."""
-        return self._decoder.flush()[0]
+        """End the codes that were pulled; returns their last samples, float32 `[n]`, up to whole frames."""
+        samples = self._decoder.flush()[0]
+        self._decoder = DecoderStream(self.codec, noise_seed=self._decoder.noise_seed)
+        return samples
+
+
+def as_samples(waveform: object) -> Tensor:
+    """A tensor or array of numbers as a float32 tensor.
+
+    Raises:
+        UnsupportedAudio: If it is neither.
+    """
+    if not isinstance(waveform, (Tensor, np.ndarray)):
+        raise UnsupportedAudio(
+            f"A waveform must be a tensor or an array of samples, not {type(waveform).__name__}; "
+            "`read_audio` reads a file."
+        )
+    try:
+        return torch.as_tensor(waveform).float()
+    except TypeError as error:
+        raise UnsupportedAudio(f"A waveform must hold numbers: {error}") from error
 
 
 def encode_blocks(

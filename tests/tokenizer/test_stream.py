@@ -220,3 +220,27 @@ def test_a_row_does_not_depend_on_how_many_there_are(
             part = blocks.linear(x[50 : 50 + rows], weight, torch.zeros(width_out), "gelu")
         assert torch.equal(part, whole[50 : 50 + rows])
         assert torch.allclose(whole, torch.nn.functional.gelu(x @ weight.T), atol=1e-3)
+
+
+def test_arrays_will_do_and_other_things_are_refused() -> None:
+    codec = tiny_codec()
+    wave = voice(3000)
+    codes = codec.tokenize([wave])
+    assert torch.equal(codec.tokenize([wave.double().numpy()]).values, codes.values)
+    live = CodecStream(codec)
+    pieces = [live.push(wave.numpy()), live.flush()]
+    assert torch.equal(torch.cat(pieces, -1), codes.values[0])
+    for bad in (["a.wav"], wave, wave.numpy(), [[0.1, 0.2]]):
+        with pytest.raises(UnsupportedAudio, match=r"give \[waveform\]|read_audio"):
+            codec.tokenize(bad)
+
+
+def test_after_its_end_a_stream_starts_another_signal() -> None:
+    codec = tiny_codec()
+    live = CodecStream(codec)
+    found = []
+    for _ in range(2):
+        codes = torch.cat([live.push(voice(3000)), live.flush()], -1)
+        found.append((codes, torch.cat([live.pull(codes), live.drain()])))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])

@@ -47,6 +47,7 @@ def test_each_weight_at_frame_rate_counts_once_a_frame() -> None:
     assert decoder.macs_per_second == pytest.approx(50 * weights(codec.decoder, "weight"))
     # log-mels are a product too: two windows a frame, 257 bins
     mels = 100 * 257 * TINY["num_mels"]
+    mels += 100 * 513 * (1 + TINY["num_pitch_lags"])  # and so is the evidence of pitch
     assert encoder.macs_per_second == pytest.approx(50 * weights(codec.encoder, "weight") + mels)
     # three books see a third of the channels each, three see all
     assert quantizer.macs_per_second == pytest.approx(50 * 4 * 16 * 12)
@@ -84,8 +85,8 @@ def test_transforms_count_by_their_length() -> None:
     encoder, quantizer, decoder = described(PLAIN).parts
     # the ISTFT: one real transform of 512 samples a frame
     assert decoder.fft_macs_per_second == pytest.approx(50 * 1.25 * 512 * 9)
-    # mels, and there and back for the autocorrelation of a window and a half, twice a frame
-    analysis = 100 * 1.25 * (512 * 9 + 2 * 1024 * 10)
+    # mels, and the power spectrum of a window and a half, twice a frame
+    analysis = 100 * 1.25 * (512 * 9 + 1024 * 10)
     assert encoder.fft_macs_per_second == pytest.approx(analysis)
     assert quantizer.fft_macs_per_second == 0
 
