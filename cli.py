@@ -43,7 +43,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: rich alone takes as long to import as all the rest
 )
 evaluation = typer.Typer(
-    help="Measure a codec or a speaker: `codec` or `tts`.",
+    help="Measure a codec, its books or a speaker: `codec`, `probes` or `tts`.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -53,9 +53,13 @@ def test_language_model_recipe_builds(name: str) -> None:
     books, entries = (4, 64) if name.startswith("tiny") else (6, 1024)
     identity = CodecIdentity("any", "0" * 16, 16_000, 320, entries, books, books // 2)
     if settings.stage == "ar":
-        AutoregressiveModel(AutoregressiveConfig.for_codec(identity, **settings.model))
+        config = AutoregressiveConfig.for_codec(identity, **settings.model)
+        model = AutoregressiveModel(config)
     else:
-        NonAutoregressiveModel(NonAutoregressiveConfig.for_codec(identity, **settings.model))
+        config = NonAutoregressiveConfig.for_codec(identity, **settings.model)
+        model = NonAutoregressiveModel(config)
+    assert model.config.codebook_size == entries
+    assert sum(parameter.numel() for parameter in model.parameters()) > 0
 
 
 def test_every_recipe_is_looked_at() -> None:

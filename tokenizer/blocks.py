@@ -38,7 +38,7 @@ def frame_mask(lengths: Tensor, num_frames: int, start: int = 0) -> Tensor:
 
 
 def is_finite(x: Tensor) -> bool:
-    """Whether no value is NaN or infinite; a hundredth of the time of asking each one."""
+    """Whether no value is NaN or infinite, from the extremes, which either would show."""
     return x.numel() == 0 or bool(torch.isfinite(torch.stack(x.aminmax())).all())
 
 
@@ -47,7 +47,7 @@ def _fused_linear() -> Any:
     """OneDNN's product with bias and activation in one pass, if this build of torch has it.
 
     An operator that torch keeps for its own compiler: asked for once, on values that tell, and done without
-    where it is missing or has changed. With it the codec takes a sixth less time than without.
+    where it is missing or has changed. With it the codec took 6 to 8 per cent less time.
     """
     try:
         fused = torch.ops.mkldnn._linear_pointwise

@@ -27,7 +27,7 @@ from .spectral import constant, hann_window
 # A mel loss gives the bins next to half the sampling rate no weight: left to itself the head whistles there.
 PASSBAND = 0.4875  # of the sampling rate: 7.8 kHz at 16 kHz
 # ISTFT frames, over all items, whose spectra are made at once: on a CPU they stay in its cache.
-_SYNTHESIS_ROWS = (1 << 17, 256)
+_SYNTHESIS_ROWS = {"cpu": 256, "cuda": 1 << 17}
 
 
 @dataclass
@@ -216,7 +216,7 @@ class FourierDecoder(nn.Module):
         """
         config = self.config
         fine, log_pitch, voicing_logit, inner = self._predict(latent, mask, carry)
-        rows = max(1, _SYNTHESIS_ROWS[latent.device.type == "cpu"] // len(latent))
+        rows = max(1, _SYNTHESIS_ROWS.get(latent.device.type, 1 << 14) // len(latent))
         samples = [latent.new_zeros(len(latent), 0)]
         for start in range(0, fine.shape[1], rows):
             part = slice(start, start + rows)

@@ -265,7 +265,7 @@ def encode_blocks(
     step = block_frames(model.device, len(waveform)) * model.config.hop_length
     ends = lengths.to(waveform.device)[:, None]
     is_padded = bool((ends < waveform.shape[1]).any())
-    for start in range(0, waveform.shape[1], step):
+    for start in range(0, max(1, waveform.shape[1]), step):
         piece = waveform[:, start : start + step]
         stop = start + piece.shape[1]
         if is_padded:

@@ -62,7 +62,7 @@ def test_long_audio_in_blocks_is_as_in_one_piece(
     assert in_one.values.shape[-1] < stream.block_frames(torch.device("cpu"), 1)
     heard = codec.synthesize(in_one)[0]
     monkeypatch.setitem(stream._BLOCK_FRAMES, "cpu", 16)
-    monkeypatch.setattr(fourier, "_SYNTHESIS_ROWS", (8, 8))
+    monkeypatch.setitem(fourier._SYNTHESIS_ROWS, "cpu", 8)
     in_blocks = codec.tokenize([wave])
     assert torch.equal(in_blocks.values, in_one.values)
     assert (codec.synthesize(in_blocks)[0] - heard).abs().max() <= 1e-5
@@ -244,3 +244,10 @@ def test_after_its_end_a_stream_starts_another_signal() -> None:
         found.append((codes, torch.cat([live.pull(codes), live.drain()])))
     assert torch.equal(found[0][0], found[1][0])
     assert torch.equal(found[0][1], found[1][1])
+
+
+def test_nothing_encodes_to_nothing() -> None:
+    codec = tiny_codec()
+    codes = codec.encode(torch.zeros(2, 0)).audio_codes
+    assert codes.shape == (2, 6, 0)
+    assert codec.decode(codes).audio_values.shape == (2, 0)
