@@ -241,7 +241,8 @@ _READINGS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = 
     (re.compile(r"\b[ap]\.\s?m\b(?:\.(?!\s+(?-i:[A-Z])|\s*$))?", re.I), lambda m: _capitals(m[0])),
     (re.compile(r"\b(?:[A-Z]\.){2,}(?=\s*\w)"), lambda m: " ".join(m[0].split(".")).strip()),
     (re.compile(r"\b[A-Z](?:\.[A-Z])+(?=\.)"), lambda m: m[0].replace(".", " ")),
-    (re.compile(r"\b([B-HJ-Z])\.(?=\s+[A-Z])"), r"\1"),
+    # marks that nobody reads may stand between, and are dropped later
+    (re.compile(r"\b([B-HJ-Z])\.(?=[\s*_~^|<>\\/#]*\s[\s*_~^|<>\\/#]*[A-Z])"), r"\1"),
     # Telephone numbers and the like, three groups or more, digit by digit.
     (
         re.compile(r"(?<![\w-])\d+(?:-\d+){2,}\b"),
