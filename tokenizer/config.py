@@ -25,6 +25,7 @@ class CodecConfig(PreTrainedConfig):
         num_subframes: Analysis windows per frame.
         num_mels: Mel bands per analysis window.
         num_pitch_lags: Points of the normalised autocorrelation given to the encoder, 0 for none.
+        pitch_highpass_hz: Lowest frequency that the pitch evidence hears, 0 for all: above mains hum.
         analysis_lookahead: Samples past its own subframe that a window reaches (causal only).
         encoder_lookahead: Frames that the encoder's first convolution sees ahead (causal only).
         seanet_filters, seanet_strides, seanet_lstm_layers: Size of the SEANet encoder.
@@ -58,6 +59,7 @@ class CodecConfig(PreTrainedConfig):
     num_subframes: int = 2
     num_mels: int = 80
     num_pitch_lags: int = 64
+    pitch_highpass_hz: float = 0.0
     analysis_lookahead: int = 104
     encoder_lookahead: int = 1
     seanet_filters: int = 32

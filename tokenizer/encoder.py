@@ -70,6 +70,7 @@ class SpectralEncoder(nn.Module):
                     config.min_pitch_hz,
                     config.max_pitch_hz,
                     config.num_pitch_lags,
+                    config.pitch_highpass_hz,
                 )
             )
         merged = torch.cat(parts, -1)

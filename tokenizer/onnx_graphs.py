@@ -153,6 +153,7 @@ class _Features(nn.Module):
                 config.min_pitch_hz,
                 config.max_pitch_hz,
                 config.num_pitch_lags,
+                config.pitch_highpass_hz,
                 _CPU,
             )
             self.register_buffer("lags", lags)

@@ -63,12 +63,14 @@ def lag_transform(
     low_hz: float,
     high_hz: float,
     num_lags: int,
+    highpass_hz: float,
     device: torch.device,
 ) -> Tensor:
     """From a power spectrum to the autocorrelation at logarithmically spaced lags, over the window's own.
 
     float32 `[fft_size // 2 + 1, 1 + num_lags]`; the first column gives the energy. One product with this
-    takes a third of the time of an inverse transform to all lags.
+    takes a third of the time of an inverse transform to all lags. Power below `highpass_hz` counts
+    nothing and full from 1.4 times that, for the lags as for the energy.
     """
     ratio = torch.linspace(0, 1, num_lags, dtype=torch.float64)
     lags = sampling_rate / (high_hz * (low_hz / high_hz) ** ratio)
@@ -84,7 +86,11 @@ def lag_transform(
     lower = lags.long()
     weight = lags - lower
     at_lags = inverse[:, lower] * (1 - weight) + inverse[:, lower + 1] * weight
-    return torch.cat([inverse[:, :1], at_lags], 1).float().to(device)
+    transform = torch.cat([inverse[:, :1], at_lags], 1)
+    if highpass_hz:
+        hz = bins * sampling_rate / fft_size
+        transform *= ((hz / highpass_hz - 1) / 0.4).clamp(0, 1)[:, None]
+    return transform.float().to(device)
 
 
 def frames_of(waveform: Tensor, length: int, hop: int) -> Tensor:
@@ -113,7 +119,12 @@ def log_mels(frames: Tensor, sampling_rate: int, num_mels: int, floor: float = 1
 
 
 def pitch_evidence(
-    frames: Tensor, sampling_rate: int, low_hz: float, high_hz: float, num_lags: int
+    frames: Tensor,
+    sampling_rate: int,
+    low_hz: float,
+    high_hz: float,
+    num_lags: int,
+    highpass_hz: float = 0.0,
 ) -> Tensor:
     """Normalised autocorrelation of each frame at logarithmically spaced lags (Boersma 1993, eq. 9).
 
@@ -122,6 +133,8 @@ def pitch_evidence(
 
     Args:
         frames: `[..., length]`; `length` should hold two periods of `low_hz`.
+        highpass_hz: What lies below is not heard. Speech keeps its period in its harmonics, but mains
+            hum at 50 or 60 Hz, which has a period too, drowns it from -20 dB on.
 
     Returns:
         `[..., num_lags]`, nominally within -1 to 1, from the shortest lag (`high_hz`) to the longest.
@@ -132,7 +145,7 @@ def pitch_evidence(
     spectrum = torch.fft.rfft(centred * hann_window(length, frames.device), fft_size)
     power = spectrum.real.square() + spectrum.imag.square()
     transform = lag_transform(
-        length, fft_size, sampling_rate, low_hz, high_hz, num_lags, frames.device
+        length, fft_size, sampling_rate, low_hz, high_hz, num_lags, highpass_hz, frames.device
     )
     correlation = linear(power, transform.T)
     # 1e-5 is white noise near -60 dB full scale: quieter frames fade to no evidence

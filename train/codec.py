@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +38,13 @@ _INITIAL_CROPS_PER_BOOK_ENTRY = 12  # latent vectors per codebook entry that k-m
 
 @dataclass
 class Crop:
-    """A piece of one utterance: float32 `[L]`, pitch and voicing `[T * upsampling]`."""
+    """A piece of one utterance: float32 `[L]`, pitch and voicing `[T * upsampling]`.
+
+    What the codec hears, `heard`, is the waveform, or that waveform under hum.
+    """
 
     waveform: NDArray[np.float32]
+    heard: NDArray[np.float32]
     pitch_hz: NDArray[np.float32]
     voicing: NDArray[np.float32]
 
@@ -51,6 +56,25 @@ def fill_pitch(pitch_hz: NDArray[np.float32], default: float = 120.0) -> NDArray
         return np.full_like(pitch_hz, default)
     filled = np.interp(np.arange(len(pitch_hz)), voiced, np.log(pitch_hz[voiced]))
     return np.exp(filled).astype(np.float32)
+
+
+def mains_hum(
+    waveform: NDArray[np.float32], sampling_rate: int, chance: random.Random
+) -> NDArray[np.float32]:
+    """Hum of the mains for a waveform `[L]`: 50 or 60 Hz, give or take, and weaker overtones.
+
+    The fundamental lies 0 to 40 dB under the waveform's level. Recordings made near a transformer
+    carry it below what a laptop plays, so that their owners do not know.
+    """
+    base = chance.choice((50.0, 60.0)) + chance.uniform(-0.5, 0.5)
+    level = math.sqrt(2 * float(np.mean(np.square(waveform)))) * 10 ** (chance.uniform(-40, 0) / 20)
+    time = np.arange(len(waveform), dtype=np.float64) / sampling_rate
+    hum = np.zeros(len(waveform))
+    for overtone in (1, 2, 3):
+        angle = 2 * math.pi * (base * overtone * time + chance.random())
+        hum += level * np.sin(angle)
+        level *= 10 ** (chance.uniform(-30, -6) / 20)
+    return hum.astype(np.float32)
 
 
 class CodecTask:
@@ -118,7 +142,8 @@ class CodecTask:
         waveform[: len(samples)] = samples / np.float32(FULL_SCALE)
         points = length // hop
         if not config.has_harmonic_source:
-            return Crop(waveform, np.zeros(points, np.float32), np.zeros(points, np.float32))
+            none = np.zeros(points, np.float32)
+            return Crop(waveform, waveform, none, none)
         # the track's entry around each ISTFT hop's centre; the default codec's hops are the track's own
         tracked = pack.pitch(index)
         centres = start + hop * np.arange(points) + hop // 2
@@ -127,7 +152,8 @@ class CodecTask:
             places < len(tracked), tracked[np.minimum(places, len(tracked) - 1)], np.float32(0)
         )
         low, high = config.min_pitch_hz, config.max_pitch_hz
-        return Crop(waveform, fill_pitch(track).clip(low, high), (track > 0).astype(np.float32))
+        pitch = fill_pitch(track).clip(low, high)
+        return Crop(waveform, waveform, pitch, (track > 0).astype(np.float32))
 
     def item(self, draw: Draw) -> Crop:
         """A random crop, on the frame grid, at a random level."""
@@ -140,15 +166,18 @@ class CodecTask:
         crop = self._cut(pack, index, start, self.crop)
         gain = 10 ** (chance.uniform(-self.config.gain_db, self.config.gain_db) / 20)
         crop.waveform = crop.waveform * min(gain, 1 / max(1e-3, float(np.abs(crop.waveform).max())))
+        crop.heard = crop.waveform
+        if chance.random() < self.config.hum_share:
+            crop.heard = crop.waveform + mains_hum(crop.waveform, pack.sampling_rate, chance)
         return crop
 
     def collate(self, items: list[Crop]) -> Batch:
-        """`waveform [B, L]`, `pitch_hz` and `voicing` `[B, T * upsampling]`."""
+        """`waveform` and `heard` `[B, L]`, `pitch_hz` and `voicing` `[B, T * upsampling]`."""
         return {
             name: torch.from_numpy(
                 np.stack([getattr(crop, name) for crop in items]).astype(np.float32)
             )
-            for name in ("waveform", "pitch_hz", "voicing")
+            for name in ("waveform", "heard", "pitch_hz", "voicing")
         }
 
     def before_step(self, step: int) -> None:
@@ -167,7 +196,7 @@ class CodecTask:
                     self.item(Draw(chance.randrange(len(self.places)), chance.getrandbits(48)))
                     for _ in range(self.max_total // self.crop)
                 ]
-                waveform = self.collate(crops)["waveform"].to(device)
+                waveform = self.collate(crops)["heard"].to(device)
                 mask = torch.ones(len(crops), frames, 1, dtype=torch.bool, device=device)
                 found.append(self.model.encoder(waveform, mask).float().flatten(0, 1))
         quantizer.initialise(torch.cat(found), seed=self.config.run.seed)
@@ -190,7 +219,7 @@ class CodecTask:
             step >= self.continuous_steps and float(torch.rand(())) < config.predicted_pitch_share
         )
         out: CodecOutput = model(
-            waveform,
+            batch["heard"],
             num_books=books,
             pitch_hz=None if own_pitch else pitch,
             voicing=None if own_pitch else voicing,

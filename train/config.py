@@ -139,6 +139,8 @@ class CodecTraining(Strict):
         full_books_share: Share of items that use all books; the others draw a number from the masked
             count up to K.
         gain_db: Each crop's level is changed by up to this much either way.
+        hum_share: Share of crops that are heard under mains hum, which is not in what they should
+            become: 50 or 60 Hz and two overtones, the strongest as loud as the speech.
         mel_scales: Of the mel loss: `multi` (five windows), or `single`, the one of Vocos and
             Language-Codec (1024 samples, hop 256, 100 mels). Validation measures `multi` either way.
         mel_weight, pitch_weight, voicing_weight, commitment_weight: Of the losses.
@@ -159,6 +161,7 @@ class CodecTraining(Strict):
     continuous_steps: int = Field(300, ge=0)
     full_books_share: float = Field(0.5, ge=0, le=1)
     gain_db: float = Field(6.0, ge=0)
+    hum_share: float = Field(0.0, ge=0, le=1)
     mel_scales: Literal["multi", "single"] = "multi"
     mel_weight: float = 1.0
     pitch_weight: float = 5.0

@@ -121,4 +121,9 @@ def test_pitch_evidence_peaks_at_the_period_and_fades_in_silence() -> None:
         ratio = best / pitch
         assert min(abs(ratio - 1), abs(ratio - 0.5)) < 0.04
         assert evidence.max() > 0.8
+        hummed = frame / 7 + torch.sin(2 * math.pi * 50 * time)
+        drowned = pitch_evidence(hummed, 16_000, 60.0, 500.0, 128)
+        heard = pitch_evidence(hummed, 16_000, 60.0, 500.0, 128, 100.0)
+        clean = pitch_evidence(frame / 7, 16_000, 60.0, 500.0, 128, 100.0)
+        assert (heard - clean).abs().mean() < (drowned - evidence).abs().mean() / 3
     assert pitch_evidence(torch.full((512,), 1e-6), 16_000, 60.0, 500.0, 128).abs().max() < 1e-3
