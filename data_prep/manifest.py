@@ -1,6 +1,6 @@
 """The manifest: one JSON line an utterance, the only thing that later steps know of a corpus.
 
-Readers of foreign corpora (`corpus.py`) are lenient and explain; this file is strict, because a
+Readers of foreign corpora (`readers/`) are lenient and explain; this file is strict, because a
 manifest is our own product, and a line that does not fit means that somebody damaged it.
 """
 

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from ..errors import ConfigError, CorpusError, UnsupportedAudio
 from ..tokenizer.audio import inspect_audio, read_audio
 from ..tokenizer.files import write_atomically
-from .corpus import Recording, Rejection, read_corpus
 from .manifest import SPLITS, Utterance, storable, write_json_lines, write_manifest
+from .readers import Recording, Rejection, read_corpus
 
 SILENCE_PEAK = 1e-3  # -60 dBFS: below the noise floor of any recording that holds speech
 KEPT_SHARE = (

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data_prep.corpus import Recording
+from ..data_prep.readers import Recording
 from ..errors import ConfigError, UnsupportedAudio
 from ..tokenizer.audio import read_audio, resample, write_audio
 from .bitstreams import Payload, amr_wb_payload, opus_payload

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data_prep.corpus import Recording, read_corpus
+from ..data_prep.readers import Recording, read_corpus
 from ..errors import ConfigError, CorpusError
 from ..tokenizer.audio import read_audio
 from ..tokenizer.codec import CodecModel

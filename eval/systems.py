@@ -14,7 +14,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..data_prep.corpus import AUDIO_SUFFIXES, Recording
+from ..data_prep.readers import Recording
+from ..data_prep.readers.entry import AUDIO_SUFFIXES
 from ..errors import ConfigError, CorpusError
 from ..tokenizer.audio import read_audio
 from ..tokenizer.codec import CodecModel

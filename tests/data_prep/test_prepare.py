@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechlm.data_prep.corpus import Recording
 from speechlm.data_prep.manifest import read_manifest
 from speechlm.data_prep.prepare import assign_splits, fit_durations, prepare_corpus
+from speechlm.data_prep.readers import Recording
 from speechlm.errors import ConfigError, CorpusError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from speechlm.data_prep.corpus import Recording
+from speechlm.data_prep.readers import Recording
 from speechlm.errors import ConfigError
 from speechlm.eval import baselines
 from speechlm.eval.baselines import FAMILIES, find_baselines

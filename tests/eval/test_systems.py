@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from speechlm.data_prep.corpus import Recording
+from speechlm.data_prep.readers import Recording
 from speechlm.errors import ConfigError, CorpusError
 from speechlm.eval.systems import folder_systems
 from speechlm.tokenizer.audio import resample, write_audio

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from speechlm.data_prep.corpus import Recording, Rejection, read_corpus
+from speechlm.data_prep.readers import Recording, Rejection, read_corpus
 from speechlm.errors import CorpusError
 
 
