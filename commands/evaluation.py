@@ -1,0 +1,118 @@
+"""Figures: `eval codec`, `eval tts`, `eval probes`, and what `make demo` and `make tiny` run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import CodecFolder, Limit, Seed
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+evaluation = typer.Typer(
+    help="Measure a codec, its books or a speaker: `codec`, `probes` or `tts`.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(evaluation, name="eval")
+
+
+@evaluation.command("codec")
+def evaluate_codec_command(
+    folder: Annotated[Path, typer.Argument(help="Recordings, or a manifest of `prepare`.")],
+    out: Annotated[Path, typer.Argument(help="Report folder.")],
+    codec: CodecFolder = None,
+    num_books: Annotated[
+        list[int] | None, typer.Option(min=1, help="A row for so many books; may be repeated.")
+    ] = None,
+    limit: Limit = None,
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Programmes to judge too: all, or some of opus,codec2,amr-wb (opus:12 for one mode).",
+        ),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FOLDER",
+            help="Another system's output for these recordings; may be repeated.",
+        ),
+    ] = None,
+    against_bps: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=BPS", help="The bits per second of such a system."),
+    ] = None,
+) -> None:
+    """Measure what a codec keeps: PESQ, STOI, MOS, pitch, words, codebook use, speed."""
+    from ..eval.codec import evaluate_codec
+    from ..tokenizer.codec import load_codec
+
+    evaluate_codec(
+        folder,
+        out,
+        codec=load_codec(codec),
+        num_books=num_books or None,
+        limit=limit,
+        baselines=baselines,
+        against=against or (),
+        against_bps=against_bps or (),
+    )
+    typer.echo(out)
+
+
+@evaluation.command("tts")
+def evaluate_tts_command(
+    listing: Annotated[Path, typer.Argument(metavar="LIST", help="JSON lines: text, prompt.")],
+    out: Annotated[Path, typer.Argument(help="Report folder.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Model folder; the shipped models if not given.")
+    ] = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+) -> None:
+    """Measure spoken sentences: word errors, similarity to the prompt, speed."""
+    from ..eval.tts import evaluate_tts
+    from ..slm.speak import Speaker
+
+    evaluate_tts(listing, out, speaker=Speaker.from_pretrained(model), limit=limit, seed=seed)
+    typer.echo(out)
+
+
+@evaluation.command("probes")
+def evaluate_probes_command(
+    folder: Annotated[Path, typer.Argument(help="Folder or manifest that `prepare` wrote.")],
+    out: Annotated[Path, typer.Argument(help="Report folder.")],
+    codec: CodecFolder = None,
+    limit: Annotated[
+        int | None, typer.Option(min=2, help="Use at most so many utterances.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Measure what a codec's books carry: linear phoneme and speaker probes."""
+    from ..eval.probes import evaluate_probes
+    from ..tokenizer.codec import load_codec
+
+    evaluate_probes(folder, out, codec=load_codec(codec), limit=limit, seed=seed)
+    typer.echo(out)
+
+
+@app.command(hidden=True)
+def demo(out: Annotated[Path, typer.Argument(help="Folder for the demo.")]) -> None:
+    """Speak one embedded sentence in a shipped voice and measure it: what `make demo` runs."""
+    from ..eval.demonstrate import demonstrate
+
+    typer.echo(json.dumps(demonstrate(out), indent=2))
+
+
+@app.command(hidden=True)
+def tiny(out: Annotated[Path, typer.Argument(help="Folder for everything.")]) -> None:
+    """Walk the whole road on self-made signals, from corpus to speech: what `make tiny` runs."""
+    from ..eval.tiny import walk_tiny_road
+
+    walk_tiny_road(out, typer.echo)

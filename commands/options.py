@@ -1,0 +1,17 @@
+"""Options that several commands share, and how a command group is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+CodecFolder = Annotated[
+    Path | None, typer.Option("--codec", help="Codec folder; the shipped codec if not given.")
+]
+NumBooks = Annotated[
+    int | None, typer.Option(min=1, help="Codebooks to use; all of them if not given.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first so many items.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]

@@ -1,0 +1,54 @@
+"""Models: `train` and `export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def train(
+    kind: Annotated[Literal["codec", "slm"], typer.Argument(help="What to train.")],
+    config: Annotated[Path, typer.Argument(help="Recipe, a YAML file as in configs/.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one value; may be repeated."),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Run folder; an interrupted run goes on where it stopped.")
+    ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            help="Fine-tune the codec of this run or codec folder, or `shipped`.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained, its size and its cost.")
+    ] = False,
+) -> None:
+    """Train a codec or a speech language model from a recipe."""
+    from ..train.run import describe_training, run_training
+
+    if dry_run:
+        typer.echo(describe_training(kind, config, overrides or [], start_from).table())
+        return
+    typer.echo(run_training(kind, config, overrides or [], run, start_from))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder of `train`.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the model to share.")],
+) -> None:
+    """Turn a run into a model folder to share."""
+    from ..train.export import export_run
+
+    export_run(run, out)
+    typer.echo(out)
