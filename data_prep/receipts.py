@@ -1,6 +1,7 @@
 """Receipts and the index: which shards of a dataset are finished, and what their bytes must be.
 
-Each shard gets a receipt of its own, so that several writers never rewrite one file; the index that
+A shard holds rows of one split and is named by split and number, `train-00000.parquet`. Each gets a
+receipt of its own in `receipts/`, so that several writers never rewrite one file; the index that
 joins them is written last and makes the folder a dataset.
 """
 
@@ -8,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,21 @@ from typing import Any
 from ..errors import CorpusError, CorruptCodes, CorruptShard
 from ..tokenizer.codes import CodecIdentity
 from ..tokenizer.files import write_atomically
+from .manifest import SPLITS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 INDEX_NAME = "index.json"
+LEDGER_NAME = "rejected.jsonl"
+CARD_NAME = "README.md"
+RECEIPTS = "receipts"
 MAX_JSON_BYTES = 64 << 20
-_INDEXED = ("name", "sha256", "rows", "num_frames")
+_INDEXED = ("name", "num_bytes", "sha256", "rows", "num_frames", "num_samples")
+_SHARD = rf"({'|'.join(SPLITS)})-(\d{{5,}})"
+_OURS = re.compile(rf"{_SHARD}\.(parquet|json)")
+_OLD = re.compile(r"shard-\d{5}\.(parquet|json)")  # of format 1
+_UNFINISHED = re.compile(
+    rf"\.({_SHARD}\.(parquet|json)|{INDEX_NAME}|{LEDGER_NAME}|{CARD_NAME})\..+"
+)
 
 
 @dataclass(frozen=True)
@@ -29,19 +41,28 @@ class ShardReceipt:
 
     Attributes:
         name: File name.
+        num_bytes: Size of the file.
         sha256: Of the file's bytes.
         rows: Utterances in it.
         num_frames: Frames in it, over all rows.
+        num_samples: Samples of the waveforms, over all rows.
         source: Fingerprint of everything that the shard is a function of.
         rejected: Ledger rows of the utterances that could not be tokenized.
     """
 
     name: str
+    num_bytes: int
     sha256: str
     rows: int
     num_frames: int
+    num_samples: int
     source: str
     rejected: tuple[dict[str, str], ...] = ()
+
+    @property
+    def split(self) -> str:
+        """Split of all its rows."""
+        return self.name.partition("-")[0]
 
 
 @dataclass(frozen=True)
@@ -53,9 +74,9 @@ class DatasetIndex:
     shards: tuple[ShardReceipt, ...]
 
 
-def shard_name(number: int) -> str:
-    """File name of a shard, counted from 0."""
-    return f"shard-{number:05d}.parquet"
+def shard_name(split: str, number: int) -> str:
+    """File name of a shard, counted from 0 within its split."""
+    return f"{split}-{number:05d}.parquet"
 
 
 def sha256_of(path: Path) -> str:
@@ -64,33 +85,56 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_receipt(folder: Path, number: int, receipt: ShardReceipt) -> None:
-    """Write a receipt beside its shard, after the shard."""
-    write_atomically(_receipt_path(folder, number), _json_bytes(asdict(receipt)))
+def write_receipt(folder: Path, receipt: ShardReceipt) -> None:
+    """Write a receipt, after its shard."""
+    path = _receipt_path(folder, receipt.name)
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, _json_bytes(asdict(receipt)))
 
 
-def finished_shard(folder: Path, number: int, source: str) -> ShardReceipt | None:
+def finished_shard(folder: Path, split: str, number: int, source: str) -> ShardReceipt | None:
     """The receipt of a shard that is whole and made from `source`, else None."""
-    shard = folder / shard_name(number)
+    name = shard_name(split, number)
     try:
-        receipt = _parse_receipt(_read_json(_receipt_path(folder, number)))
-        whole = receipt.source == source and sha256_of(shard) == receipt.sha256
+        receipt = _parse_receipt(_read_json(_receipt_path(folder, name)))
+        whole = (
+            receipt.name == name
+            and receipt.source == source
+            and (folder / name).stat().st_size == receipt.num_bytes
+            and sha256_of(folder / name) == receipt.sha256
+        )
     except (CorruptShard, OSError):
         return None
     return receipt if whole else None
 
 
-def write_index(
-    folder: Path, receipts: Sequence[ShardReceipt], codec: CodecIdentity, num_books: int
-) -> None:
-    """Declare the dataset complete."""
+def clear_leftovers(folder: Path, num_shards: Mapping[str, int]) -> None:
+    """Remove what a killed run was writing, and shards that the dataset will not have.
+
+    Args:
+        folder: Of a dataset, finished or not.
+        num_shards: How many shards each split is going to have.
+    """
+    receipts = folder / RECEIPTS
+    for path in sorted([*folder.iterdir(), *(receipts.iterdir() if receipts.is_dir() else ())]):
+        ours = _OURS.fullmatch(path.name)
+        surplus = ours is not None and int(ours[2]) >= num_shards.get(ours[1], 0)
+        if surplus or _OLD.fullmatch(path.name):
+            (folder / INDEX_NAME).unlink(missing_ok=True)  # before the shards that it lists
+            path.unlink()
+        elif _UNFINISHED.fullmatch(path.name):
+            path.unlink()
+
+
+def index_bytes(receipts: Sequence[ShardReceipt], codec: CodecIdentity, num_books: int) -> bytes:
+    """The index of a dataset, whose presence declares it complete."""
     index = {
         "format": FORMAT_VERSION,
         "codec": asdict(codec),
         "num_books": num_books,
         "shards": [{key: getattr(receipt, key) for key in _INDEXED} for receipt in receipts],
     }
-    write_atomically(folder / INDEX_NAME, _json_bytes(index))
+    return _json_bytes(index)
 
 
 def read_index(folder: Path) -> DatasetIndex:
@@ -107,13 +151,18 @@ def read_index(folder: Path) -> DatasetIndex:
             "run `speechlm tokenize` to its end."
         )
     raw = _read_json(path)
+    if raw.get("format") != FORMAT_VERSION:
+        raise CorruptShard(
+            f"{path} has format {raw.get('format')!r}, this speechlm reads {FORMAT_VERSION}; "
+            "tokenize again into the same folder."
+        )
     try:
-        if raw["format"] != FORMAT_VERSION:
-            raise ValueError(f"it has format {raw['format']}, not {FORMAT_VERSION}")
         shards = tuple(
             _parse_receipt(entry | {"source": "", "rejected": []}) for entry in raw["shards"]
         )
-        if [shard.name for shard in shards] != [shard_name(n) for n in range(len(shards))]:
+        counts = {split: sum(shard.split == split for shard in shards) for split in SPLITS}
+        wanted = [shard_name(split, n) for split in SPLITS for n in range(counts[split])]
+        if [shard.name for shard in shards] != wanted:
             raise ValueError("its shards are not in order")
         codec = identity_from(raw["codec"])
         books = raw["num_books"]
@@ -140,19 +189,19 @@ def _parse_receipt(raw: dict[str, Any]) -> ShardReceipt:
     try:
         receipt = ShardReceipt(**raw | {"rejected": tuple(raw["rejected"])})
         texts = (receipt.name, receipt.sha256, receipt.source)
-        counts = (receipt.rows, receipt.num_frames)
+        counts = (receipt.num_bytes, receipt.rows, receipt.num_frames, receipt.num_samples)
         ledger = [value for row in receipt.rejected for value in (row["id"], row["reason"])]
     except (TypeError, KeyError) as error:
         raise CorruptShard(f"a receipt has other fields than expected: {error}") from error
     if not all(isinstance(v, str) for v in (*texts, *ledger)) or not all(
-        type(n) is int for n in counts
+        type(n) is int and n >= 0 for n in counts
     ):
         raise CorruptShard("a receipt has a field of the wrong type")
     return receipt
 
 
-def _receipt_path(folder: Path, number: int) -> Path:
-    return folder / shard_name(number).replace(".parquet", ".json")
+def _receipt_path(folder: Path, name: str) -> Path:
+    return folder / RECEIPTS / name.replace(".parquet", ".json")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

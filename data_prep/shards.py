@@ -1,7 +1,7 @@
 """Token shards: Parquet files of codec tokens, written whole and read back with suspicion.
 
-A dataset is a folder of `shard-00000.parquet`, `shard-00001.parquet`…, each with its receipt, and
-an index. Any tool that reads Parquet opens the shards; `TokenShards` checks them first.
+A dataset is a folder of `train-00000.parquet`, `valid-00000.parquet`…, each with its receipt, and an
+index. Any tool that reads Parquet opens the shards; `TokenShards` checks them first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import CorpusError, CorruptCodes, CorruptShard
-from ..tokenizer.codes import CodecIdentity
+from ..errors import CorpusError, CorruptCodes, CorruptShard, ModelMismatch
+from ..tokenizer.codes import CodecIdentity, Codes
 from ..tokenizer.files import write_atomically
 from .manifest import SPLITS
 from .receipts import (
@@ -44,6 +44,14 @@ ROWS_PER_GROUP = 64  # the unit of random access
 MAX_GROUP_ROWS = 1 << 16
 MAX_GROUP_VALUES = 1 << 26  # tokens of one row group: 64 recordings of an hour stay below
 CACHE_BYTES = 512 << 20
+# Few values that come often: a dictionary stores each code in as many bits as V asks for
+_BY_DICTIONARY = [
+    "speaker",
+    "split",
+    "codec",
+    "durations.list.element",
+    "codes.list.element.list.element",
+]
 
 SCHEMA = pa.schema(
     [
@@ -53,6 +61,7 @@ SCHEMA = pa.schema(
         ("durations", pa.list_(pa.int32())),
         ("speaker", pa.string()),
         ("split", pa.string()),
+        ("codec", pa.string()),
         ("num_samples", pa.int64()),
         ("num_frames", pa.int64()),
         ("codes", pa.list_(pa.list_(pa.uint16()))),
@@ -93,6 +102,7 @@ class TokenRow:
 
 def write_shard(
     folder: Path,
+    split: str,
     number: int,
     rows: Sequence[TokenRow],
     *,
@@ -103,18 +113,29 @@ def write_shard(
 ) -> ShardReceipt:
     """Write a shard and then its receipt, each atomically; equal input gives equal bytes.
 
+    Args:
+        folder: Of the dataset.
+        split: Of every row.
+        number: Counted from 0 within the split.
+        rows: In their order.
+        codec: That made the tokens.
+        num_books: K of every row.
+        source: Fingerprint of everything that the shard is a function of.
+        rejected: Ledger rows of the utterances that could not be tokenized.
+
     Raises:
-        CorruptCodes: If a row does not fit the codec or itself.
+        CorruptCodes: If a row does not fit the codec, the split or itself.
     """
     for row in rows:
-        _check_row(row, codec, num_books)
+        _check_row(row, split, codec, num_books)
     about = {
         "format": FORMAT_VERSION,
         "codec": asdict(codec),
         "num_books": num_books,
+        "split": split,
         "rows": len(rows),
     }
-    table = pa.Table.from_pylist([_as_record(row) for row in rows], SCHEMA)
+    table = pa.Table.from_pylist([_as_record(row, codec) for row in rows], SCHEMA)
     table = table.replace_schema_metadata(
         {METADATA_KEY: json.dumps(about, sort_keys=True).encode()}
     )
@@ -128,21 +149,68 @@ def write_shard(
         data_page_version="1.0",
         compression="zstd",
         compression_level=3,
-        use_dictionary=["speaker", "split"],
+        use_dictionary=_BY_DICTIONARY,
+        use_compliant_nested_type=True,
         write_statistics=False,
     )
     data = buffer.getvalue()
     receipt = ShardReceipt(
-        name=shard_name(number),
+        name=shard_name(split, number),
+        num_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         rows=len(rows),
         num_frames=sum(row.num_frames for row in rows),
+        num_samples=sum(row.num_samples for row in rows),
         source=source,
         rejected=tuple(rejected),
     )
     write_atomically(folder / receipt.name, data)
-    write_receipt(folder, number, receipt)
+    write_receipt(folder, receipt)
     return receipt
+
+
+def codes_of(rows: Sequence[Mapping[str, Any]], codec: CodecIdentity) -> Codes:
+    """Rows as plain `datasets` gives them -> `Codes`, ready for `codec.synthesize`.
+
+    Args:
+        rows: Mappings with `codec`, `num_samples` and `codes` (lists, arrays or tensors `[K, T_i]`),
+            all of the same K.
+        codec: Identity of the codec that is to decode them.
+
+    Returns:
+        `[B, K, T]` with T the longest row's.
+
+    Raises:
+        CorruptCodes: If a row lacks a field, or its codes do not fit its samples.
+        ModelMismatch: If a row was made by another codec.
+    """
+    items: list[Tensor] = []
+    samples: list[int] = []
+    for row in rows:
+        name = row.get("id", "a row")
+        try:
+            made_by, num_samples = str(row["codec"]), int(row["num_samples"])
+            item = torch.as_tensor(np.array(row["codes"], dtype=np.int64))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise CorruptCodes(f"{name} is no row of tokens ({error}).") from error
+        if made_by != _codec_name(codec):
+            raise ModelMismatch(
+                f"{name} was made with the codec {made_by}, but {_codec_name(codec)} is loaded; "
+                "load that codec, or tokenize again."
+            )
+        frames = -(-num_samples // codec.hop_length)
+        if item.dim() != 2 or item.shape[-1] != frames or (items and len(item) != len(items[0])):
+            raise CorruptCodes(
+                f"{name} has codes of shape {list(item.shape)}, which its {num_samples} samples "
+                "or the rows before it do not fit."
+            )
+        items.append(item)
+        samples.append(num_samples)
+    if not items:
+        raise CorruptCodes("There are no rows to make codes of; give at least one.")
+    longest = max(item.shape[-1] for item in items)
+    padded = [torch.nn.functional.pad(item, (0, longest - item.shape[-1])) for item in items]
+    return Codes(torch.stack(padded), torch.tensor(samples), codec)
 
 
 class TokenShards:
@@ -185,8 +253,10 @@ class TokenShards:
         self.num_books = index.num_books
         if codec is not None:
             codec.require(self.identity, f"The token dataset {self.folder}")
-        self._paths = [self.folder / shard.name for shard in index.shards]
-        self._files = [_open_shard(self.folder, shard, index, verify) for shard in index.shards]
+        shards = [shard for shard in index.shards if split in (None, shard.split)]
+        self._splits = [shard.split for shard in shards]
+        self._paths = [self.folder / shard.name for shard in shards]
+        self._files = [_open_shard(self.folder, shard, index, verify) for shard in shards]
         self._cache: OrderedDict[tuple[int, int], _Group] = OrderedDict()
         self._cached_bytes = 0
         places: list[tuple[int, int, int]] = []
@@ -194,12 +264,11 @@ class TokenShards:
         speakers: list[str] = []
         for number, (path, file) in enumerate(zip(self._paths, self._files, strict=True)):
             for group in range(file.num_row_groups):
-                small = _read_group(file, path, group, ["split", "speaker", "num_frames"])
+                small = _read_group(file, path, group, ["speaker", "num_frames"])
                 for offset, row in enumerate(small.to_pylist()):
-                    if split is None or row["split"] == split:
-                        places.append((number, group, offset))
-                        lengths.append(row["num_frames"])
-                        speakers.append(row["speaker"])
+                    places.append((number, group, offset))
+                    lengths.append(row["num_frames"])
+                    speakers.append(row["speaker"])
         if not places:
             where = f"in the split {split!r}" if split else "at all"
             raise CorpusError(f"The token dataset {self.folder} has no rows {where}.")
@@ -228,7 +297,8 @@ class TokenShards:
         key = (shard, group)
         if key not in self._cache:
             table = _read_group(self._files[shard], self._paths[shard], group)
-            loaded = _Group(table, self.identity, self.num_books, self._paths[shard])
+            path, split = self._paths[shard], self._splits[shard]
+            loaded = _Group(table, split, self.identity, self.num_books, path)
             self._cache[key] = loaded
             self._cached_bytes += loaded.num_bytes
             while len(self._cache) > 1 and self._cached_bytes > CACHE_BYTES:
@@ -240,7 +310,9 @@ class TokenShards:
 class _Group:
     """One row group in memory, its token lists flattened."""
 
-    def __init__(self, table: pa.Table, codec: CodecIdentity, num_books: int, path: Path) -> None:
+    def __init__(
+        self, table: pa.Table, split: str, codec: CodecIdentity, num_books: int, path: Path
+    ) -> None:
         names = ("id", "text", "phonemes", "speaker", "split", "durations")
         self._columns = {name: table.column(name).to_pylist() for name in names}
         self._num_samples = table.column("num_samples").to_numpy()
@@ -257,6 +329,8 @@ class _Group:
             and (self._num_frames == -(-self._num_samples // codec.hop_length)).all()
             and (self._num_samples > 0).all()
             and int(self._codes.max(initial=0)) < codec.codebook_size
+            and all(value == split for value in self._columns["split"])
+            and set(table.column("codec").to_pylist()) <= {_codec_name(codec)}
             and all(
                 not d or (None not in d and sum(d) == t)
                 for d, t in zip(self._columns["durations"], self._num_frames, strict=True)
@@ -282,18 +356,23 @@ def _open_shard(
     again = "tokenize again, which redoes only this shard."
     if not path.is_file():
         raise CorruptShard(f"{path} is missing; {again}")
-    if verify and sha256_of(path) != shard.sha256:
-        raise CorruptShard(f"{path} is cut or altered, its SHA-256 is not the index's; {again}")
+    if path.stat().st_size != shard.num_bytes or (verify and sha256_of(path) != shard.sha256):
+        raise CorruptShard(
+            f"{path} is cut or altered, its size or SHA-256 is not the index's; {again}"
+        )
     try:
         file = pq.ParquetFile(path, memory_map=True)
         about = json.loads((file.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}"))
-        fits = about["format"] == FORMAT_VERSION and about["num_books"] == index.num_books
+        said = (about["format"], about["num_books"], about["split"])
+        fits = said == (FORMAT_VERSION, index.num_books, shard.split)
         codec = identity_from(about["codec"])
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, CorruptShard) as error:
         raise CorruptShard(f"{path} is not a token shard ({error}); {again}") from error
     index.codec.require(codec, f"The token shard {path}")
     if not fits or not file.schema_arrow.equals(SCHEMA) or file.metadata.num_rows != shard.rows:
-        raise CorruptShard(f"{path} has other columns, books or rows than its index; {again}")
+        raise CorruptShard(
+            f"{path} has other columns, books, rows or another split than its index says; {again}"
+        )
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
         values = max(group.column(column).num_values for column in range(group.num_columns))
@@ -315,7 +394,9 @@ def _read_group(
     return table
 
 
-def _check_row(row: TokenRow, codec: CodecIdentity, num_books: int) -> None:
+def _check_row(row: TokenRow, split: str, codec: CodecIdentity, num_books: int) -> None:
+    if row.split != split:
+        raise CorruptCodes(f"{row.id} is of the split {row.split!r}, its shard of {split!r}.")
     books, frames = row.codes.shape
     if books != num_books or frames < 1 or frames != -(-row.num_samples // codec.hop_length):
         raise CorruptCodes(
@@ -331,10 +412,16 @@ def _check_row(row: TokenRow, codec: CodecIdentity, num_books: int) -> None:
         )
 
 
-def _as_record(row: TokenRow) -> dict[str, Any]:
+def _codec_name(codec: CodecIdentity) -> str:
+    """What a row says of its codec, so that it can be refused wherever it ends up."""
+    return f"{codec.codec_id}@{codec.revision}"
+
+
+def _as_record(row: TokenRow, codec: CodecIdentity) -> dict[str, Any]:
     plain = ("id", "text", "phonemes", "speaker", "split", "num_samples", "num_frames")
     return {
         **{name: getattr(row, name) for name in plain},
+        "codec": _codec_name(codec),
         "durations": row.durations.tolist(),
         "codes": list(row.codes.numpy().astype(np.uint16)),
     }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,14 +23,20 @@ from tqdm import tqdm
 from ..errors import ConfigError, CorpusError, UnsupportedAudio
 from ..tokenizer.audio import read_audio
 from ..tokenizer.codes import CodecIdentity, Codes
+from .card import finish_dataset
 from .durations import durations_to_frames
-from .manifest import Utterance, read_manifest, storable, write_json_lines
-from .receipts import FORMAT_VERSION, INDEX_NAME, ShardReceipt, finished_shard, write_index
+from .manifest import SPLITS, Utterance, read_manifest, storable, write_json_lines
+from .receipts import (
+    FORMAT_VERSION,
+    INDEX_NAME,
+    LEDGER_NAME,
+    ShardReceipt,
+    clear_leftovers,
+    finished_shard,
+)
 from .shards import TokenRow, write_shard
 
 MAX_REJECTED_SHARE = 0.05
-_OURS = re.compile(r"shard-(\d{5})\.(parquet|json)")
-_UNFINISHED = re.compile(r"\.(shard-\d{5}\.(parquet|json)|index\.json|rejected\.jsonl)\..+")
 
 
 class WaveformTokenizer(Protocol):
@@ -120,25 +125,23 @@ def tokenize_manifest(
     if rows_per_shard < 1 or not batch_seconds > 0:
         raise ConfigError("rows_per_shard and batch_seconds must be above zero.")
     utterances = read_manifest(manifest)
-    parts = [
-        utterances[start : start + rows_per_shard]
-        for start in range(0, len(utterances), rows_per_shard)
-    ]
+    parts = shard_parts(utterances, rows_per_shard)
     out.mkdir(parents=True, exist_ok=True)
-    _clear_leftovers(out, len(parts))
+    clear_leftovers(out, {split: sum(key[0] == split for key in parts) for split in SPLITS})
     receipts: list[ShardReceipt] = []
     skipped = 0
     options = [FORMAT_VERSION, identity.to_json(), books, batch_seconds]
     with tqdm(total=len(utterances), desc="tokenize", unit="utt", disable=not progress) as bar:
-        for number, part in enumerate(parts):
+        for (split, number), part in parts.items():
             source = _fingerprint(part, options)
-            receipt = finished_shard(out, number, source)
+            receipt = finished_shard(out, split, number, source)
             skipped += receipt is not None
             if receipt is None:
                 (out / INDEX_NAME).unlink(missing_ok=True)  # not complete until the last shard is
                 rows, rejected = _tokenize_part(part, codec, books, batch_seconds, bar)
                 receipt = write_shard(
                     out,
+                    split,
                     number,
                     rows,
                     codec=identity,
@@ -151,8 +154,8 @@ def tokenize_manifest(
             receipts.append(receipt)
             _check_rejected(receipts, len(utterances))
     ledger = [row for receipt in receipts for row in receipt.rejected]
-    write_json_lines(out / "rejected.jsonl", ledger)
-    write_index(out, receipts, identity, books)
+    write_json_lines(out / LEDGER_NAME, ledger)
+    finish_dataset(out, receipts, identity, books)
     lost = {row["id"] for row in ledger}
     return TokenizeSummary(
         folder=out,
@@ -166,6 +169,18 @@ def tokenize_manifest(
         rejected=len(ledger),
         wall_seconds=perf_counter() - begun,
     )
+
+
+def shard_parts(
+    utterances: Sequence[Utterance], rows_per_shard: int
+) -> dict[tuple[str, int], list[Utterance]]:
+    """The utterances of each shard by (split, number): within a split, in the manifest's order."""
+    parts: dict[tuple[str, int], list[Utterance]] = {}
+    for split in SPLITS:
+        rows = [utterance for utterance in utterances if utterance.split == split]
+        for number, start in enumerate(range(0, len(rows), rows_per_shard)):
+            parts[split, number] = rows[start : start + rows_per_shard]
+    return parts
 
 
 def batches_by_length(seconds: Sequence[float], batch_seconds: float) -> list[list[int]]:
@@ -277,14 +292,3 @@ def _check_rejected(receipts: Sequence[ShardReceipt], total: int) -> None:
             f"{MAX_REJECTED_SHARE:.0%} (the first: {ledger[0]['reason']}); "
             "restore them, or run `speechlm prepare` again."
         )
-
-
-def _clear_leftovers(out: Path, num_shards: int) -> None:
-    """Remove what a killed run was writing, and shards past the manifest's end."""
-    for path in sorted(out.iterdir()):
-        ours = _OURS.fullmatch(path.name)
-        if ours and int(ours[1]) >= num_shards:
-            (out / INDEX_NAME).unlink(missing_ok=True)  # before the shards that it lists
-            path.unlink()
-        elif _UNFINISHED.fullmatch(path.name):
-            path.unlink()

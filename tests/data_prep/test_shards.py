@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechlm.data_prep.receipts import INDEX_NAME, finished_shard, sha256_of, write_index
+from speechlm.data_prep.card import finish_dataset
+from speechlm.data_prep.receipts import INDEX_NAME, finished_shard, sha256_of
 from speechlm.data_prep.shards import ROWS_PER_GROUP, TokenRow, TokenShards, write_shard
 from speechlm.errors import CorpusError, CorruptCodes, CorruptShard, ModelMismatch
 from speechlm.tokenizer.codes import CodecIdentity
@@ -34,12 +36,20 @@ def make_row(index, frames, books=4, split="train"):
 
 
 def write_dataset(folder, shards, codec=CODEC, books=4):
+    """Each list of rows, all of one split, becomes a shard."""
     folder.mkdir(exist_ok=True)
-    receipts = [
-        write_shard(folder, number, rows, codec=codec, num_books=books, source=f"source {number}")
-        for number, rows in enumerate(shards)
-    ]
-    write_index(folder, receipts, codec, books)
+    counts = Counter()
+    receipts = []
+    for rows in shards:
+        split = rows[0].split
+        number = counts[split]
+        receipts.append(
+            write_shard(
+                folder, split, number, rows, codec=codec, num_books=books, source=f"source {number}"
+            )
+        )
+        counts[split] += 1
+    finish_dataset(folder, receipts, codec, books)
     return receipts
 
 
@@ -51,12 +61,11 @@ def same(one, two):
 
 @pytest.fixture
 def dataset(tmp_path):
-    rows = [
-        make_row(i, 5 + i % 7, split="valid" if i % 5 == 0 else "train")
-        for i in range(ROWS_PER_GROUP + 10)
-    ]
-    write_dataset(tmp_path / "d", [rows[:70], rows[70:]])
-    return tmp_path / "d", rows
+    """Shards of 70 and 4 rows of `train` and of 15 of `valid`; the rows in the dataset's order."""
+    train = [make_row(i, 5 + i % 7) for i in range(ROWS_PER_GROUP + 10)]
+    valid = [make_row(100 + i, 5 + i % 7, split="valid") for i in range(15)]
+    write_dataset(tmp_path / "d", [train[:70], train[70:], valid])
+    return tmp_path / "d", train + valid
 
 
 @settings(max_examples=15, deadline=None)
@@ -93,35 +102,29 @@ def test_memory_of_tokens_is_bounded(dataset, monkeypatch):
 def test_the_same_rows_give_the_same_bytes(tmp_path):
     for name in ("one", "two"):
         write_dataset(tmp_path / name, [[make_row(i, 9) for i in range(5)]])
-    for name in ("shard-00000.parquet", "shard-00000.json", INDEX_NAME):
+    for name in ("train-00000.parquet", "receipts/train-00000.json", "README.md", INDEX_NAME):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_plain_datasets_opens_the_shards(dataset, monkeypatch, tmp_path):
+def test_plain_datasets_opens_the_folder(dataset, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import datasets
 
     folder, rows = dataset
-    files = str(folder / "*.parquet")
-    loaded = datasets.load_dataset(
-        "parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache")
-    )
-    assert len(loaded) == len(rows)
-    first = loaded.with_format("torch")[0]
-    assert torch.equal(torch.as_tensor(first["codes"]).long(), rows[0].codes)
-    assert (
-        json.loads(pq.read_schema(folder / "shard-00000.parquet").metadata[b"speechlm"])["rows"]
-        == 70
-    )
+    loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(part) for split, part in loaded.items()} == {"train": 74, "validation": 15}
+    for row, wanted in zip([*loaded["train"], *loaded["validation"]], rows, strict=True):
+        assert row["id"] == wanted.id
+        assert torch.equal(torch.tensor(row["codes"]), wanted.codes)
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.999])
 def test_a_cut_shard_is_named(dataset, keep):
     folder, _ = dataset
-    path = folder / "shard-00001.parquet"
+    path = folder / "train-00001.parquet"
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
     for verify in (True, False):
-        with pytest.raises(CorruptShard, match=r"shard-00001\.parquet"):
+        with pytest.raises(CorruptShard, match=r"train-00001\.parquet"):
             TokenShards(folder, verify=verify)
 
 
@@ -130,7 +133,7 @@ def test_a_cut_shard_is_named(dataset, keep):
 def test_altered_bytes_are_seen_and_never_crash_an_unverified_reader(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("d")
     write_dataset(folder, [[make_row(i, 6) for i in range(3)]])
-    path = folder / "shard-00000.parquet"
+    path = folder / "train-00000.parquet"
     whole = bytearray(path.read_bytes())
     place = data.draw(st.integers(0, len(whole) - 1))
     whole[place] ^= data.draw(st.integers(1, 255))
@@ -147,8 +150,8 @@ def test_altered_bytes_are_seen_and_never_crash_an_unverified_reader(tmp_path_fa
 
 def test_a_missing_shard_or_index_is_named(dataset):
     folder, _ = dataset
-    (folder / "shard-00000.parquet").unlink()
-    with pytest.raises(CorruptShard, match=r"shard-00000\.parquet is missing"):
+    (folder / "train-00000.parquet").unlink()
+    with pytest.raises(CorruptShard, match=r"train-00000\.parquet is missing"):
         TokenShards(folder)
     (folder / INDEX_NAME).unlink()
     with pytest.raises(CorpusError, match="no finished token dataset"):
@@ -157,7 +160,7 @@ def test_a_missing_shard_or_index_is_named(dataset):
 
 @pytest.mark.parametrize(
     "change",
-    [{"format": 2}, {"num_books": 9}, {"codec": {}}, {"shards": 3}, {"shards": [{"name": "../x"}]}],
+    [{"format": 1}, {"num_books": 9}, {"codec": {}}, {"shards": 3}, {"shards": [{"name": "../x"}]}],
 )
 def test_a_foreign_index_is_refused(dataset, change):
     folder, _ = dataset
@@ -171,10 +174,12 @@ def test_tokens_of_another_codec_are_refused(dataset):
     folder, rows = dataset
     with pytest.raises(ModelMismatch, match="tokenize again"):
         TokenShards(folder, codec=OTHER)
-    receipts = [finished_shard(folder, n, f"source {n}") for n in range(2)]
-    receipts[1] = write_shard(folder, 1, rows[70:], codec=OTHER, num_books=4, source="source 1")
-    write_index(folder, receipts, CODEC, 4)
-    with pytest.raises(ModelMismatch, match=r"shard-00001\.parquet"):
+    receipts = [finished_shard(folder, "train", n, f"source {n}") for n in range(2)]
+    receipts[1] = write_shard(
+        folder, "train", 1, rows[70:74], codec=OTHER, num_books=4, source="source 1"
+    )
+    finish_dataset(folder, receipts, CODEC, 4)
+    with pytest.raises(ModelMismatch, match=r"train-00001\.parquet"):
         TokenShards(folder)
 
 
@@ -201,7 +206,7 @@ def test_a_row_that_contradicts_itself_is_refused(tmp_path, column):
     field = table.schema.field(place)
     pq.write_table(table.set_column(place, field, pa.array(wrong[column], field.type)), path)
     index = json.loads((tmp_path / "d" / INDEX_NAME).read_text())
-    index["shards"][0]["sha256"] = sha256_of(path)
+    index["shards"][0] |= {"sha256": sha256_of(path), "num_bytes": path.stat().st_size}
     (tmp_path / "d" / INDEX_NAME).write_text(json.dumps(index))
     with pytest.raises(CorruptShard, match="contradicts itself"):
         TokenShards(tmp_path / "d").row(0)
@@ -213,10 +218,17 @@ def test_the_writer_refuses_rows_that_do_not_fit(tmp_path):
         {"codes": row.codes[:3]},
         {"codes": row.codes + 64},
         {"num_samples": 481},
+        {"split": "test"},
         {"durations": torch.tensor([6])},
     ):
         with pytest.raises(CorruptCodes, match="u0"):
             write_shard(
-                tmp_path, 0, [TokenRow(**vars(row) | wrong)], codec=CODEC, num_books=4, source=""
+                tmp_path,
+                "train",
+                0,
+                [TokenRow(**vars(row) | wrong)],
+                codec=CODEC,
+                num_books=4,
+                source="",
             )
     assert not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechlm.data_prep.manifest import read_manifest, write_manifest
+from speechlm.data_prep.manifest import SPLITS, read_manifest, write_manifest
 from speechlm.data_prep.shards import TokenShards
 from speechlm.data_prep.tokenize import batches_by_length, tokenize_manifest
 from speechlm.errors import ConfigError, CorpusError
@@ -21,7 +21,16 @@ def run(manifest, out, codec, **options):
 
 
 def content(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def by_split(manifest):
+    """Utterances in the order of a dataset: by split, then as in the manifest."""
+    return sorted(read_manifest(manifest), key=lambda u: SPLITS.index(u.split))
 
 
 class Killed(BaseException):
@@ -32,7 +41,7 @@ def test_every_utterance_becomes_the_row_that_the_codec_makes_of_it_alone(
     manifest, tmp_path, codec
 ):
     summary = run(manifest, tmp_path / "d", codec)
-    utterances = read_manifest(manifest)
+    utterances = by_split(manifest)
     shards = TokenShards(tmp_path / "d", codec=codec.identity)
     assert (summary.shards, summary.rows, summary.skipped) == (3, 12, 0)
     assert summary.seconds == pytest.approx(sum(u.seconds for u in utterances))
@@ -71,7 +80,7 @@ def test_a_second_run_encodes_nothing(manifest, tmp_path, codec):
 def test_only_what_changed_is_done_again(manifest, tmp_path, codec, tone):
     run(manifest, tmp_path / "d", codec)
     undisturbed = content(tmp_path / "d")
-    damaged = tmp_path / "d" / "shard-00001.parquet"
+    damaged = tmp_path / "d" / "train-00001.parquet"
     damaged.write_bytes(damaged.read_bytes()[:100])
     assert run(manifest, tmp_path / "d", codec).skipped == 2
     assert content(tmp_path / "d") == undisturbed
@@ -85,16 +94,16 @@ def test_a_shorter_manifest_leaves_no_shard_behind(manifest, tmp_path, codec):
     run(manifest, tmp_path / "d", codec)
     write_manifest(manifest, read_manifest(manifest)[:5])
     summary = run(manifest, tmp_path / "d", codec)
-    assert (summary.shards, summary.skipped) == (1, 1)
+    assert (summary.shards, summary.skipped) == (2, 0)
     run(manifest, tmp_path / "e", codec)
     assert content(tmp_path / "d") == content(tmp_path / "e")
 
 
 def test_a_run_stopped_at_any_write_ends_in_the_same_bytes(manifest, tmp_path, codec, monkeypatch):
-    """Three shards and receipts, ledger, index: eight renames, stopped before and after each."""
+    """Three shards and receipts, ledger, card, index: nine renames, stopped before and after each."""
     run(manifest, tmp_path / "whole", codec)
     rename = os.replace
-    for moment in range(16):
+    for moment in range(18):
         calls = 0
 
         def stop(source, target, moment=moment):
@@ -112,10 +121,10 @@ def test_a_run_stopped_at_any_write_ends_in_the_same_bytes(manifest, tmp_path, c
             patch.setattr(os, "replace", stop)
             with pytest.raises(Killed):
                 run(manifest, out, codec)
-        if moment < 15:
+        if moment < 17:
             with pytest.raises(CorpusError, match="no finished token dataset"):
                 TokenShards(out)
-        (out / ".shard-00001.parquet.x7_tmp").write_bytes(b"half")  # what a real signal leaves
+        (out / ".train-00001.parquet.x7_tmp").write_bytes(b"half")  # what a real signal leaves
         run(manifest, out, codec)
         assert content(out) == content(tmp_path / "whole")
 
@@ -155,7 +164,7 @@ def test_a_recording_that_went_bad_is_in_the_ledger(manifest, tmp_path, codec, m
     (row,) = map(json.loads, (tmp_path / "d" / "rejected.jsonl").read_text().splitlines())
     assert (row["id"], row["audio"]) == ("u06", str(bad))
     ids = [TokenShards(tmp_path / "d").row(i).id for i in range(11)]
-    assert ids == [f"u{i:02d}" for i in range(12) if i != 6]
+    assert ids == [u.id for u in by_split(manifest) if u.id != "u06"]
 
 
 @given(st.lists(st.floats(0.1, 30), min_size=1, max_size=60), st.floats(1, 120))
