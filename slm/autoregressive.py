@@ -14,23 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel
 from transformers.utils import ModelOutput
 
-from .alignment import (
-    TextEncoder,
-    advances_after,
-    is_before,
-    pointer_age,
-    prompt_symbols_of,
-    text_at,
-)
+from .alignment import advances_after, is_before, pointer_age, prompt_symbols_of, text_at
 from .config import AutoregressiveConfig
-from .initialization import initialize, initialize_logits
-from .transformer import RMSNorm, Transformer, prefix_lm_mask
+from .initialization import initialize_logits
+from .language_model import TOP_K_ACCURACY, CodeEmbedding, LanguageModel
+from .transformer import RMSNorm, prefix_lm_mask
 
 PROMPT, TARGET = 0, 1
-TOP_K_ACCURACY = 10  # below 0.4 speech is not coherent yet
 
 
 @dataclass
@@ -66,60 +59,24 @@ class BookHead(nn.Module):
         return self.logits(F.gelu(self.hidden(self.norm(state))))
 
 
-class CodeEmbedding(nn.Module):
-    """One vector per book and code; a frame is the sum over its books."""
-
-    def __init__(self, num_books: int, codebook_size: int, hidden_size: int) -> None:
-        super().__init__()
-        self.codebook_size = codebook_size
-        self.table = nn.Embedding(num_books * codebook_size, hidden_size)
-
-    def forward(self, codes: Tensor) -> Tensor:
-        """Vectors of int64 `[B, k, T]`, k at most the number of books: `[B, k, T, D]`."""
-        first = torch.arange(codes.shape[1], device=codes.device) * self.codebook_size
-        return self.table(codes + first[:, None])
-
-    def of_book(self, book: int, codes: Tensor) -> Tensor:
-        """Vectors of one book's codes: int64 `[…]` to `[…, D]`."""
-        return self.table(codes + book * self.codebook_size)
-
-
-class AutoregressiveModel(PreTrainedModel):
+class AutoregressiveModel(LanguageModel):
     """Predicts the first `ar_books` codes of every frame, and when to move on in the text."""
 
     config_class = AutoregressiveConfig
+    config: AutoregressiveConfig
     base_model_prefix = "autoregressive"
-    main_input_name = "codes"
     _no_split_modules = ["Block"]  # noqa: RUF012 - the base class declares a list
 
     def __init__(self, config: AutoregressiveConfig) -> None:
         super().__init__(config)
         width, books = config.hidden_size, config.ar_books
-        self.uses_pointer = config.alignment == "pointer"
+        self._add_text()
         if self.uses_pointer:
-            self.text_encoder = TextEncoder(
-                config.num_symbols,
-                width,
-                config.text_layers,
-                config.text_kernel_size,
-                config.dropout,
-            )
-            self.age = nn.Embedding(config.max_frames_per_symbol + 1, width)
             self.advance = nn.Linear(width, 1)
-        else:
-            self.text_embedding = nn.Embedding(config.num_symbols, width)
         self.codes = CodeEmbedding(books, config.codebook_size, width)
         self.start = nn.Embedding(1, width)
         self.segment = nn.Embedding(2, width)
-        self.decoder = Transformer(
-            width,
-            config.num_layers,
-            config.num_heads,
-            config.ffn_size,
-            dropout=config.dropout,
-            qk_norm=config.qk_norm,
-            rope_theta=config.rope_theta,
-        )
+        self.decoder = self._new_decoder()
         if books > 1:  # a lone book is conditioned on nothing: no weights without a gradient
             self.chosen = CodeEmbedding(books - 1, config.codebook_size, width)
         # Without a pointer the end of speech is one more class of the first book.
@@ -130,7 +87,7 @@ class AutoregressiveModel(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        initialize(module, self.config.hidden_size, self.config.num_layers)
+        super()._init_weights(module)
         if isinstance(module, BookHead):
             initialize_logits(module.logits.weight)
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 from ..errors import ConfigError
 from ..tokenizer.codes import CodecIdentity
 from ..tokenizer.model_folder import config_from_mapping
-from .text import SymbolTable
+from .text import SPECIALS, SymbolTable
 
 ALIGNMENTS = ("pointer", "prefix")
 
@@ -22,6 +22,10 @@ class SpeechLMConfig(PreTrainedConfig):
     Attributes:
         symbols: All text symbols in the order of their ids, specials first (`SymbolTable.symbols`);
             None stands for the English table.
+        num_pieces: Entries of the text model, specials included, where text is written in pieces
+            (`PieceTokenizer`) and not in phonemes; `symbols` is then None, and `alignment` `prefix`,
+            since nobody knows how long a piece lasts.
+        text_model_bytes: Size of that text model, which is stored among the weights.
         alignment: `pointer`: every frame knows the symbol it speaks, and the pointer only stays or
             advances (after VALL-E R). `prefix`: symbols precede the frames and attention finds the
             alignment (VALL-E).
@@ -38,6 +42,8 @@ class SpeechLMConfig(PreTrainedConfig):
     """
 
     symbols: list[str] | None = None
+    num_pieces: int = 0
+    text_model_bytes: int = 0
     alignment: str = "pointer"
     ar_books: int = 6
     max_frames_per_symbol: int = 40
@@ -61,7 +67,7 @@ class SpeechLMConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in the symbols and refuse sizes that contradict each other."""
         super().__post_init__(**kwargs)
-        self.symbols = SymbolTable(self.symbols).symbols
+        self._settle_text()
         if self.alignment not in ALIGNMENTS:
             raise ConfigError(
                 f"alignment is {self.alignment!r}; choose one of {', '.join(ALIGNMENTS)}."
@@ -86,15 +92,40 @@ class SpeechLMConfig(PreTrainedConfig):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must lie in [0, 1).")
 
+    def _settle_text(self) -> None:
+        if not self.num_pieces:
+            self.symbols = SymbolTable(self.symbols).symbols
+            return
+        if self.symbols is not None:
+            raise ConfigError("A model takes symbols or pieces, not both; leave one of them out.")
+        if self.num_pieces <= len(SPECIALS) or self.text_model_bytes < 1:
+            raise ConfigError(
+                f"{self.num_pieces} pieces in a text model of {self.text_model_bytes} bytes make "
+                "no vocabulary; take both numbers from the text model."
+            )
+        if self.alignment == "pointer":
+            raise ConfigError(
+                "Pieces of text have no durations, which the alignment `pointer` needs; "
+                "set alignment to `prefix`, or train on phonemes."
+            )
+
     @property
     def symbol_table(self) -> SymbolTable:
-        """The table that encodes this model's text."""
+        """The table that encodes this model's phonemes.
+
+        Raises:
+            ConfigError: If the model reads pieces.
+        """
+        if self.num_pieces:
+            raise ConfigError(
+                "This model reads pieces, not phonemes; take its `vocabulary` to encode text."
+            )
         return SymbolTable(self.symbols)
 
     @property
     def num_symbols(self) -> int:
-        """Number of text symbols, specials included."""
-        return len(self.symbols or ())
+        """Number of text symbols or pieces, specials included."""
+        return self.num_pieces or len(self.symbols or ())
 
     @property
     def frame_rate_hz(self) -> float:

@@ -141,11 +141,12 @@ def generate_batch(
     Args:
         ar: Model of the leading books, in evaluation mode.
         nar: Model of the other books, or None for the leading books only.
-        texts: int64 `[S_i]` each, as `SymbolTable.encode` makes them.
+        texts: int64 `[S_i]` each, as the `vocabulary` of the model makes them.
         voices: One prompt an item; it may have no frames at all.
         sampling: How codes are drawn.
         max_frames: Cap on an item's frames. By default the text sets it: `max_frames_per_symbol` a
-            symbol with the pointer (which always ends before), 0.22 s a symbol without.
+            symbol with the pointer (which always ends before), 0.22 s a symbol without (a byte of
+            the text where symbols are pieces).
         generators: One CPU generator an item; without them torch's global one is used.
 
     Returns:
@@ -158,7 +159,7 @@ def generate_batch(
     """
     _require_fit(ar, nar, texts, voices)
     sampler = _FrameSampler(ar, sampling or SamplingConfig())
-    caps = [_frame_cap(ar, len(text), max_frames) for text in texts]
+    caps = [_frame_cap(ar, text, max_frames) for text in texts]
     uniforms = _uniforms(caps, sampler.num_draws, generators).to(ar.device)
     decoder = FrameDecoder(ar, texts, voices, max(caps))
     size = torch.tensor([len(text) for text in texts], device=ar.device)
@@ -246,13 +247,18 @@ def _complete(
     ]
 
 
-def _frame_cap(ar: AutoregressiveModel, num_symbols: int, max_frames: int | None) -> int:
+def _frame_cap(ar: AutoregressiveModel, text: Tensor, max_frames: int | None) -> int:
     if max_frames is not None:
         if max_frames < 1:
             raise ConfigError(f"max_frames is {max_frames}; it must be at least 1.")
         return max_frames
     if ar.uses_pointer:
-        return ar.config.max_frames_per_symbol * num_symbols
+        return ar.config.max_frames_per_symbol * len(text)
+    num_symbols = len(text)
+    if ar.config.num_pieces:
+        # bytes of the text stand for its sounds: a letter of Latin script has one, a syllable of
+        # Chinese or Korean, which lasts longer, three
+        num_symbols = max(num_symbols, len(ar.vocabulary.decode(text.tolist()).encode()))
     return max(1, round(SECONDS_PER_SYMBOL * ar.config.frame_rate_hz * num_symbols))
 
 
@@ -269,18 +275,19 @@ def _require_fit(
         )
     if nar is not None:
         ar.config.codec_identity.require(nar.config.codec_identity, "The non-autoregressive model")
-        for name in ("ar_books", "alignment", "symbols"):
+        for name in ("ar_books", "alignment"):
             if getattr(ar.config, name) != getattr(nar.config, name):
                 raise ModelMismatch(
                     f"The two language models differ in {name}; use a pair trained with one recipe."
                 )
+        ar.require_same_text(nar)
     for text in texts:
         if text.numel() == 0:
             raise UnsupportedText("The text holds no symbol; give at least one word to speak.")
         if not 0 <= int(text.min()) <= int(text.max()) < ar.config.num_symbols:
             raise UnsupportedText(
                 f"A symbol of the text lies outside the model's table of {ar.config.num_symbols}; "
-                "encode the text with the model's own symbol_table."
+                "encode the text with the model's own vocabulary."
             )
     needed = ar.config.num_codebooks if nar is not None else ar.config.ar_books
     for voice in voices:

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel
 from transformers.utils import ModelOutput
 
-from .alignment import TextEncoder, is_before, pointer_age, prompt_symbols_of, text_at
-from .autoregressive import TOP_K_ACCURACY, CodeEmbedding
+from .alignment import is_before, pointer_age, prompt_symbols_of, text_at
 from .config import NonAutoregressiveConfig
-from .initialization import initialize, initialize_logits
-from .transformer import Transformer, padding_mask
+from .initialization import initialize_logits
+from .language_model import TOP_K_ACCURACY, CodeEmbedding, LanguageModel
+from .transformer import padding_mask
 
 
 @dataclass
@@ -41,46 +41,26 @@ class NonAutoregressiveOutput(ModelOutput):
     logits: Tensor | None = None
 
 
-class NonAutoregressiveModel(PreTrainedModel):
+class NonAutoregressiveModel(LanguageModel):
     """Fills in the books from `ar_books` on, greedily, stage by stage."""
 
     config_class = NonAutoregressiveConfig
+    config: NonAutoregressiveConfig
     base_model_prefix = "nonautoregressive"
-    main_input_name = "codes"
     _no_split_modules = ["Block"]  # noqa: RUF012 - the base class declares a list
 
     def __init__(self, config: NonAutoregressiveConfig) -> None:
         super().__init__(config)
         width = config.hidden_size
-        self.uses_pointer = config.alignment == "pointer"
-        if self.uses_pointer:
-            self.text_encoder = TextEncoder(
-                config.num_symbols,
-                width,
-                config.text_layers,
-                config.text_kernel_size,
-                config.dropout,
-            )
-            self.age = nn.Embedding(config.max_frames_per_symbol + 1, width)
-        else:
-            self.text_embedding = nn.Embedding(config.num_symbols, width)
+        self._add_text()
         self.codes = CodeEmbedding(config.num_codebooks, config.codebook_size, width)
         self.segment = nn.Embedding(2, width)
-        self.decoder = Transformer(
-            width,
-            config.num_layers,
-            config.num_heads,
-            config.ffn_size,
-            dropout=config.dropout,
-            qk_norm=config.qk_norm,
-            rope_theta=config.rope_theta,
-            num_stages=config.num_stages,
-        )
+        self.decoder = self._new_decoder(config.num_stages)
         self.heads = nn.Parameter(torch.empty(config.num_stages, config.codebook_size, width))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        initialize(module, self.config.hidden_size, self.config.num_layers)
+        super()._init_weights(module)
         if module is self:
             initialize_logits(self.heads)
 

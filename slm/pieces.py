@@ -16,10 +16,14 @@ import sentencepiece
 
 from ..errors import ConfigError, CorruptWeights, UnsupportedText
 from ..tokenizer.files import write_atomically
+from .normalize import normalize
 from .text import BOUNDARY, MAX_TEXT_CHARACTERS, NO_TEXT, PAD, SPECIALS, require_text
 
 FILE_NAME = "pieces.model"
 MAX_MODEL_BYTES = 16 << 20
+# A symbol that no text holds: its presence says that text is normalized as English, so that the one
+# file says all that a reader must know.
+_ENGLISH = "<english>"
 _UNKNOWN = 3  # sentencepiece insists on one; byte fallback leaves it unused
 
 
@@ -29,12 +33,17 @@ class PieceTokenizer:
     Args:
         model: Bytes of a model that `train` wrote.
 
+    Attributes:
+        model: These bytes.
+        is_english: Whether text is first written as it is spoken (`normalize`), as the pieces were
+            learned; numbers then become English words.
+
     Raises:
         CorruptWeights: If the bytes are no such model.
     """
 
     def __init__(self, model: bytes) -> None:
-        self._bytes = model
+        self.model = model
         try:
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
@@ -47,6 +56,7 @@ class PieceTokenizer:
                 "The SentencePiece model does not begin with the specials of speechlm; "
                 "train it with PieceTokenizer.train."
             )
+        self.is_english = bool(self._pieces.IsControl(self._pieces.PieceToId(_ENGLISH)))
 
     @classmethod
     def train(
@@ -55,18 +65,29 @@ class PieceTokenizer:
         out_model: str | os.PathLike[str],
         vocab_size: int = 1000,
         model_type: Literal["unigram", "bpe"] = "unigram",
+        *,
+        is_english: bool = False,
     ) -> PieceTokenizer:
         """Learn pieces from lines of text and write the model file atomically.
 
         Characters that the lines do not hold are spelled in UTF-8 bytes (byte fallback), so that
         every text has ids and comes back from them.
 
+        Args:
+            lines: Text, an utterance or a sentence a line.
+            out_model: The file to write.
+            vocab_size: Number of ids, the specials and 256 bytes included.
+            model_type: Kind of pieces, after Kudo (2018) or Sennrich et al. (2016).
+            is_english: Learn from the text as it is spoken, and read all text so; ids then give
+                the normalized text back.
+
         Raises:
             ConfigError: If the lines do not allow a vocabulary of this size, which includes the
                 specials and 256 bytes.
             UnsupportedText: If there are no lines.
         """
-        kept = [line.strip() for line in lines if line.strip()]
+        read = normalize if is_english else str.strip
+        kept = [spoken for line in lines if (spoken := read(line))]
         if not kept:
             raise UnsupportedText("There is no text to learn pieces from; give at least one line.")
         buffer = io.BytesIO()
@@ -84,7 +105,7 @@ class PieceTokenizer:
                 bos_id=BOUNDARY,
                 bos_piece=SPECIALS[BOUNDARY],
                 eos_id=-1,
-                control_symbols=[SPECIALS[NO_TEXT]],
+                control_symbols=[SPECIALS[NO_TEXT], *([_ENGLISH] if is_english else [])],
                 unk_id=_UNKNOWN,
                 num_threads=1,  # the same pieces on any machine
                 max_sentence_length=4 * MAX_TEXT_CHARACTERS,
@@ -97,7 +118,7 @@ class PieceTokenizer:
                 f"lines ({reason}); choose another size, at least 300, or give more text."
             ) from error
         tokenizer = cls(buffer.getvalue())
-        write_atomically(out_model, tokenizer._bytes)
+        write_atomically(out_model, tokenizer.model)
         return tokenizer
 
     @classmethod
@@ -121,12 +142,16 @@ class PieceTokenizer:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `pieces.model` into a model folder, beside its weights."""
-        write_atomically(Path(folder) / FILE_NAME, self._bytes)
+        write_atomically(Path(folder) / FILE_NAME, self.model)
 
     @property
     def size(self) -> int:
         """Number of ids, specials included."""
         return int(self._pieces.GetPieceSize())
+
+    def is_byte(self, index: int) -> bool:
+        """Whether a piece is one byte of a character that the training text did not hold."""
+        return bool(self._pieces.IsByte(index))
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, a boundary at both ends.
@@ -134,7 +159,10 @@ class PieceTokenizer:
         Raises:
             UnsupportedText: If the text is empty or too long.
         """
-        return [BOUNDARY, *self._pieces.EncodeAsIds(require_text(text)), BOUNDARY]
+        spoken = require_text(text)
+        if self.is_english:
+            spoken = require_text(normalize(spoken))
+        return [BOUNDARY, *self._pieces.EncodeAsIds(spoken), BOUNDARY]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, specials left out.

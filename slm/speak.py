@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from ..errors import CorruptWeights, UnsupportedAudio
+from ..errors import ConfigError, CorruptWeights, UnsupportedAudio, UnsupportedText
 from ..tokenizer.codec import load_codec
 from ..tokenizer.codes import CodecIdentity, Codes
 from ..tokenizer.model_folder import load_model
@@ -23,7 +23,15 @@ from .generate import Generation, generate_batch
 from .nonautoregressive import NonAutoregressiveModel
 from .prompt import Voice, read_prompt
 from .sampling import SamplingConfig
-from .text import TextFrontEnd, default_front_end, split_sentences
+from .text import (
+    GivenPhonemes,
+    SymbolTable,
+    TextFrontEnd,
+    Vocabulary,
+    default_front_end,
+    has_words,
+    split_sentences,
+)
 
 BATCH_SIZE = 8  # sentences of a long text spoken at once
 PAUSE_SECONDS = 0.15  # between sentences; each brings some silence of its own
@@ -79,9 +87,10 @@ class Speaker:
         codec: Makes codes from the prompt, and the waveform from the models' codes.
         ar: Model of the leading books.
         nar: Model of the other books; None if `ar` predicts enough of them to decode.
-        front_end: Text to phonemes; the best one installed if None.
+        front_end: Text to phonemes; the best one installed if None. A model of pieces takes none.
 
     Raises:
+        ConfigError: If a front end is given to a model of pieces.
         ModelMismatch: If the models were trained on another codec's codes.
         CorruptWeights: If without `nar` too few books are there to decode.
     """
@@ -104,12 +113,20 @@ class Speaker:
         self.codec = codec
         self.ar = ar.eval()
         self.nar = None if nar is None else nar.eval()
-        self.front_end = front_end or default_front_end()
-        self.symbols = ar.config.symbol_table
+        self.symbols: Vocabulary = ar.vocabulary
+        self.front_end = front_end
+        if isinstance(self.symbols, SymbolTable):
+            self.front_end = front_end or default_front_end()
+        elif front_end is not None:
+            raise ConfigError("The model reads pieces of text, not phonemes; give no front end.")
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | os.PathLike[str] | None = None, *, codec: Codec | None = None
+        cls,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        codec: Codec | None = None,
+        front_end: TextFrontEnd | None = None,
     ) -> Speaker:
         """Load a model folder, or the models that ship with speechlm.
 
@@ -117,6 +134,7 @@ class Speaker:
             folder: Holds `ar/`, where that model leaves books open `nar/`, and, if the models do
                 not speak the shipped codec's codes, `codec/`.
             codec: Takes the place of the folder's or the shipped codec.
+            front_end: As for a `Speaker`.
 
         Raises:
             CorruptWeights: If a model is missing or its tensors are not what they should be.
@@ -134,7 +152,7 @@ class Speaker:
         nar = load_model(root / "nar", NonAutoregressiveModel) if has_nar else None
         if codec is None:
             codec = load_codec(root / "codec" if (root / "codec").is_dir() else None)
-        return cls(codec, ar, nar)
+        return cls(codec, ar, nar, front_end)
 
     @property
     def sampling_rate(self) -> int:
@@ -182,7 +200,15 @@ class Speaker:
         Raises:
             UnsupportedText: If there is nothing in it that the models can speak.
         """
-        phonemes = self.symbols.clean(self.front_end.phonemize(text))
+        if not isinstance(self.symbols, SymbolTable) or self.front_end is None:
+            if not has_words(text):
+                raise UnsupportedText(
+                    f"There is nothing to speak in {text[:40]!r}; give a text with words."
+                )
+            return torch.tensor(self.symbols.encode(text))
+        phonemes = self.front_end.phonemize(text)
+        if not isinstance(self.front_end, GivenPhonemes):  # what is given is refused, not mended
+            phonemes = self.symbols.clean(phonemes)
         return torch.tensor(self.symbols.encode(phonemes))
 
     def say(
@@ -251,7 +277,8 @@ class Speaker:
             )
         waveform = _join([self._decode(s) for s in spoken], self.sampling_rate)
         is_cut = any(s.finish_reason == "length" for s in spoken)
-        notes = [self.front_end.note] if self.front_end.note else []
+        note = self.front_end.note if self.front_end is not None else None
+        notes = [note] if note else []
         if is_cut:
             notes.append("The speech was cut at its length limit; raise it, or use another seed.")
         return Speech(

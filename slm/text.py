@@ -141,6 +141,24 @@ class TextFrontEnd(Protocol):
         ...
 
 
+class GivenPhonemes:
+    """A front end for who has phonemes already: the text is them, blanks around it aside.
+
+    For a model whose data came with phonemes of its own (`symbols: corpus` in its recipe), which no
+    front end here writes.
+    """
+
+    note: str | None = None
+
+    def phonemize(self, text: str) -> str:
+        """The phonemes as they are given.
+
+        Raises:
+            UnsupportedText: If there are none, or too many.
+        """
+        return require_text(text)
+
+
 def default_front_end(language: str = "en-us") -> TextFrontEnd:
     """espeak-ng where the `phonemes` extra is installed, else the built-in letter model (English).
 
@@ -178,6 +196,11 @@ def require_latin(text: str) -> str:
 def is_speakable(phonemes: str) -> bool:
     """Whether a phoneme string holds a sound; stress and length marks alone are none."""
     return any(c.isalpha() and c not in _MARKS for c in phonemes)
+
+
+def has_words(text: str) -> bool:
+    """Whether a text, in any script, holds a letter or a digit."""
+    return any(c.isalnum() for c in text)
 
 
 def require_text(text: str) -> str:

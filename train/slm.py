@@ -21,11 +21,21 @@ from ..errors import ConfigError
 from ..slm.autoregressive import AutoregressiveModel, AutoregressiveOutput
 from ..slm.config import AutoregressiveConfig, NonAutoregressiveConfig
 from ..slm.nonautoregressive import NonAutoregressiveModel, NonAutoregressiveOutput
-from ..slm.text import NO_TEXT, PAD
+from ..slm.pieces import PieceTokenizer
+from ..slm.text import (
+    NO_TEXT,
+    PAD,
+    SPECIALS,
+    SymbolTable,
+    Vocabulary,
+    has_words,
+    is_speakable,
+)
 from .batches import Draw
 from .config import LanguageModelTraining
 from .task import Batch, Validation
 
+CORPUS_SYMBOLS = "corpus"  # as model.symbols: all that the phonemes of the shards hold
 _VALIDATION_ROWS = 64
 _VALIDATION_SEED = 20_231
 
@@ -70,17 +80,20 @@ class LanguageModelTask:
                 f"{config.shards[0]} holds {first.num_books} of {first.identity.num_codebooks} books; "
                 "tokenize with all of them to train a language model."
             )
+        sizes, pieces = self._text_sizes()
         torch.manual_seed(config.run.seed)
         self.model: AutoregressiveModel | NonAutoregressiveModel
         if config.stage == "ar":
             self.model = AutoregressiveModel(
-                AutoregressiveConfig.for_codec(first.identity, **config.model)
+                AutoregressiveConfig.for_codec(first.identity, **sizes)
             )
         else:
             self.model = NonAutoregressiveModel(
-                NonAutoregressiveConfig.for_codec(first.identity, **config.model)
+                NonAutoregressiveConfig.for_codec(first.identity, **sizes)
             )
-        self.symbols = self.model.config.symbol_table
+        if pieces is not None:
+            self.model.take_pieces(pieces)
+        self.symbols: Vocabulary = pieces or self.model.config.symbol_table
         self.frame_rate_hz = first.identity.frame_rate_hz
         self.prompt_range = [
             round(seconds * self.frame_rate_hz) for seconds in config.prompt_seconds
@@ -91,28 +104,75 @@ class LanguageModelTask:
         self.lengths = [row.num_frames + self.prompt_range[1] for row in self.rows]
         self.by_speaker = _by_speaker(self.rows)
         self.valid_by_speaker = _by_speaker(self.valid_rows)
-        self.fingerprint = hashlib.sha256(
-            json.dumps([shards.fingerprint for shards in self.train_shards]).encode()
-        ).hexdigest()
+        read = [shards.fingerprint for shards in self.train_shards]
+        if pieces is not None:
+            read.append(hashlib.sha256(pieces.model).hexdigest())
+        self.fingerprint = hashlib.sha256(json.dumps(read).encode()).hexdigest()
+
+    def _text_sizes(self) -> tuple[dict[str, Any], PieceTokenizer | None]:
+        """The section `model` with what its `text_model` or `symbols: corpus` stands for."""
+        sizes = dict(self.config.model)
+        path = sizes.pop("text_model", None)
+        if path is not None:
+            if not isinstance(path, str):
+                raise ConfigError(
+                    f"model.text_model is {path!r}; give the folder that `speechlm pieces` wrote."
+                )
+            pieces = PieceTokenizer.load(path)
+            sizes |= {"num_pieces": pieces.size, "text_model_bytes": len(pieces.model)}
+            # nobody knows how long a piece lasts: there is one alignment to choose
+            return {"alignment": "prefix", **sizes}, pieces
+        if sizes.get("symbols") == CORPUS_SYMBOLS:
+            found = {
+                symbol
+                for shards in (*self.train_shards, *self.valid_shards)
+                for index in range(len(shards))
+                for symbol in shards.row(index).phonemes
+            }
+            sizes["symbols"] = [*SPECIALS, *sorted(found)]
+        return sizes, None
 
     def _usable(self, shards: list[TokenShards]) -> list[TokenRow]:
-        """Rows with phonemes, with an alignment if the model points, and not too long."""
+        """Rows with text as the model reads it, with an alignment if it points, and not too long.
+
+        Raises:
+            ConfigError: If there is none, or phonemes hold symbols that the model does not know.
+        """
         needs_alignment = self.model.config.alignment == "pointer"
         longest = self.config.max_seconds * self.frame_rate_hz
         found = [
             row
             for dataset in shards
             for row in (dataset.row(index) for index in range(len(dataset)))
-            if row.phonemes
+            if self._is_readable(row)
             and row.num_frames <= longest
             and (len(row.durations) or not needs_alignment)
         ]
         if not found:
             raise ConfigError(
-                f"No row of {', '.join(self.config.shards)} can be trained on: each needs phonemes"
+                f"No row of {', '.join(self.config.shards)} can be trained on: each needs "
+                + ("phonemes" if isinstance(self.symbols, SymbolTable) else "text")
                 + (" and durations, since alignment is `pointer`." if needs_alignment else ".")
             )
+        if isinstance(self.symbols, SymbolTable):
+            table = self.symbols
+            if unknown := sorted({c for row in found for c in row.phonemes if c not in table}):
+                raise ConfigError(
+                    f"The phonemes of {', '.join(self.config.shards)} hold "
+                    f"{', '.join(map(repr, unknown[:5]))}, which the English symbol table lacks; "
+                    f"set model.symbols to `{CORPUS_SYMBOLS}` to take the table from the data."
+                )
         return found
+
+    def _is_readable(self, row: TokenRow) -> bool:
+        if isinstance(self.symbols, SymbolTable):
+            return is_speakable(row.phonemes)
+        return has_words(row.text)
+
+    def _ids(self, row: TokenRow) -> Tensor:
+        """Symbols of a row with both boundaries, int64 `[S]`."""
+        is_table = isinstance(self.symbols, SymbolTable)
+        return torch.tensor(self.symbols.encode(row.phonemes if is_table else row.text))
 
     def item(self, draw: Draw) -> Example:
         """The utterance as target, behind a random prompt of its speaker."""
@@ -120,11 +180,11 @@ class LanguageModelTask:
 
     def _example(self, row: TokenRow, others: dict[str, list[TokenRow]], seed: int) -> Example:
         chance = random.Random(seed)
-        symbols = torch.tensor(self.symbols.encode(self.symbols.clean(row.phonemes)))
+        symbols = self._ids(row)
         target = Example(
             symbols,
             row.codes,
-            _pointer(row, len(symbols)),
+            self._pointer(row, len(symbols)),
             torch.ones(row.num_frames, dtype=torch.bool),
             0,
         )
@@ -134,19 +194,38 @@ class LanguageModelTask:
         return _joined(self._prompt(chance.choice(candidates), chance), target)
 
     def _prompt(self, row: TokenRow, chance: random.Random) -> Example:
-        """A random piece of an utterance, with the symbols it covers or with the no-text symbol."""
+        """A random piece of an utterance, with the symbols it covers or with the no-text symbol.
+
+        Where nobody knows what a piece covers, an utterance that fits is taken whole with its text.
+        """
         length = min(row.num_frames, chance.randint(*self.prompt_range))
         start = chance.randint(0, row.num_frames - length)
+        keeps_text = chance.random() < self.config.prompt_text_share
+        if keeps_text and not self._is_aligned(row):
+            keeps_text = row.num_frames <= self.prompt_range[1]
+            if keeps_text:
+                start, length = 0, row.num_frames
         codes = row.codes[:, start : start + length]
-        keeps_text = chance.random() < self.config.prompt_text_share and len(row.durations)
         if not keeps_text:
             nothing = torch.zeros(length, dtype=torch.long)
             return Example(torch.tensor([NO_TEXT]), codes, nothing, nothing.bool(), length)
-        symbols = torch.tensor(self.symbols.encode(self.symbols.clean(row.phonemes)))
-        pointer = _pointer(row, len(symbols))[start : start + length]
-        low, high = int(pointer[0]), int(pointer[-1])
+        symbols = self._ids(row)
+        pointer = self._pointer(row, len(symbols))[start : start + length]
         counts = torch.full((length,), self.config.prompt_loss)
-        return Example(symbols[low : high + 1], codes, pointer - low, counts, length)
+        if self._is_aligned(row):
+            low, high = int(pointer[0]), int(pointer[-1])
+            symbols, pointer = symbols[low : high + 1], pointer - low
+        return Example(symbols, codes, pointer, counts, length)
+
+    def _is_aligned(self, row: TokenRow) -> bool:
+        """Whether the row's durations are those of the symbols that the model reads."""
+        return len(row.durations) > 0 and isinstance(self.symbols, SymbolTable)
+
+    def _pointer(self, row: TokenRow, num_symbols: int) -> Tensor:
+        """Symbol of each frame, int64 `[T]`; all zeros where the row has no alignment."""
+        if not self._is_aligned(row):
+            return torch.zeros(row.num_frames, dtype=torch.long)
+        return torch.repeat_interleave(torch.arange(num_symbols), row.durations)
 
     def collate(self, items: list[Example]) -> Batch:
         """Right-padded tensors as `AutoregressiveModel.forward` takes them."""
@@ -196,22 +275,6 @@ def _by_speaker(rows: list[TokenRow]) -> dict[str, list[TokenRow]]:
         if row.speaker:
             found.setdefault(row.speaker, []).append(row)
     return found
-
-
-def _pointer(row: TokenRow, num_symbols: int) -> Tensor:
-    """Symbol of each frame; all zeros where the row has no alignment.
-
-    Raises:
-        ConfigError: If the symbol table drops symbols that the alignment counts.
-    """
-    if not len(row.durations):
-        return torch.zeros(row.num_frames, dtype=torch.long)
-    if len(row.durations) != num_symbols:
-        raise ConfigError(
-            f"Row {row.id} has {len(row.durations)} durations for {num_symbols} known symbols; "
-            "train with a symbol table that holds all its phonemes."
-        )
-    return torch.repeat_interleave(torch.arange(num_symbols), row.durations)
 
 
 def _joined(prompt: Example, target: Example) -> Example:

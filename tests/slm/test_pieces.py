@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_language import IDENTITY, ar_model, voice_of
+from transformers import AutoModel
 
-from speechlm.errors import ConfigError, CorruptWeights, UnsupportedText
+from speechlm.errors import ConfigError, CorruptWeights, ModelMismatch, UnsupportedText
 from speechlm.slm import text as text_module
+from speechlm.slm.autoregressive import AutoregressiveModel
+from speechlm.slm.config import AutoregressiveConfig
+from speechlm.slm.generate import SECONDS_PER_SYMBOL, generate_codes
 from speechlm.slm.pieces import FILE_NAME, PieceTokenizer
-from speechlm.slm.text import BOUNDARY, NO_TEXT, PAD
+from speechlm.slm.text import BOUNDARY, NO_TEXT, PAD, SPECIALS
+from speechlm.tokenizer.model_folder import load_model, save_model
 
 # English enough to learn from, and always there.
 LINES = [line.strip() for line in inspect.getsource(text_module).splitlines() if line.strip()]
@@ -89,3 +97,52 @@ def test_empty_text_and_foreign_ids_are_refused(tokenizer: PieceTokenizer) -> No
         tokenizer.encode("  ")
     with pytest.raises(UnsupportedText):
         tokenizer.decode([tokenizer.size])
+
+
+def model_of(tokenizer: PieceTokenizer, **changes: object) -> AutoregressiveModel:
+    sizes = {"num_pieces": tokenizer.size, "text_model_bytes": len(tokenizer.model)}
+    model = ar_model(symbols=None, alignment="prefix", **(sizes | changes))
+    model.take_pieces(tokenizer)
+    return model
+
+
+def test_the_weights_of_a_model_hold_its_pieces(tokenizer: PieceTokenizer, tmp_path: Path) -> None:
+    model = model_of(tokenizer)
+    model.save_pretrained(tmp_path / "hub")
+    save_model(model, tmp_path / "half")
+    for loaded in (
+        AutoModel.from_pretrained(tmp_path / "hub"),
+        load_model(tmp_path / "half", AutoregressiveModel),
+    ):
+        assert loaded.vocabulary.encode(LINES[0]) == tokenizer.encode(LINES[0])
+    other = PieceTokenizer.train(LINES, tmp_path / "other.model", 500)
+    with pytest.raises(ModelMismatch, match="500"):
+        model.take_pieces(other)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"symbols": [*SPECIALS, "a"]},
+        {"alignment": "pointer"},
+        {"text_model_bytes": 0},
+        {"num_pieces": 3},
+    ],
+)
+def test_a_configuration_of_two_minds_about_its_text_is_refused(changes: dict[str, Any]) -> None:
+    sizes = {"symbols": None, "num_pieces": 500, "text_model_bytes": 9, "alignment": "prefix"}
+    with pytest.raises(ConfigError):
+        AutoregressiveConfig.for_codec(IDENTITY, **(sizes | changes))
+
+
+def test_a_long_piece_has_the_time_of_its_letters(tokenizer: PieceTokenizer) -> None:
+    """One piece may be a long word: a cap by the number of pieces would cut it off."""
+    model = model_of(tokenizer)
+    torch.nn.init.constant_(model.heads[0].logits.bias[-1:], -1e9)  # it never ends by itself
+    word = max((tokenizer.decode([i]).strip() for i in range(4, tokenizer.size)), key=len)
+    ids = torch.tensor(tokenizer.encode(word))
+    assert len(ids) == 3 and len(word) > 5
+    spoken = generate_codes(model, None, ids, voice_of(1))
+    assert spoken.finish_reason == "length"
+    seconds = spoken.codes.shape[1] / IDENTITY.frame_rate_hz
+    assert seconds == pytest.approx(SECONDS_PER_SYMBOL * len(word), abs=0.02)
