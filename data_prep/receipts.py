@@ -26,6 +26,7 @@ LEDGER_NAME = "rejected.jsonl"
 CARD_NAME = "README.md"
 RECEIPTS = "receipts"
 MAX_JSON_BYTES = 64 << 20
+MAX_COUNT = 1 << 48
 _INDEXED = ("name", "num_bytes", "sha256", "rows", "num_frames", "num_samples")
 _SHARD = rf"({'|'.join(SPLITS)})-(\d{{5,}})"
 _OURS = re.compile(rf"{_SHARD}\.(parquet|json)")
@@ -77,6 +78,11 @@ class DatasetIndex:
 def shard_name(split: str, number: int) -> str:
     """File name of a shard, counted from 0 within its split."""
     return f"{split}-{number:05d}.parquet"
+
+
+def is_shard_name(name: str) -> bool:
+    """Whether a file of this name would be taken for a shard."""
+    return name.endswith(".parquet") and _OURS.fullmatch(name) is not None
 
 
 def sha256_of(path: Path) -> str:
@@ -194,7 +200,7 @@ def _parse_receipt(raw: dict[str, Any]) -> ShardReceipt:
     except (TypeError, KeyError) as error:
         raise CorruptShard(f"a receipt has other fields than expected: {error}") from error
     if not all(isinstance(v, str) for v in (*texts, *ledger)) or not all(
-        type(n) is int and n >= 0 for n in counts
+        type(n) is int and 0 <= n < MAX_COUNT for n in counts
     ):
         raise CorruptShard("a receipt has a field of the wrong type")
     return receipt
