@@ -7,6 +7,7 @@ error.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ...errors import CorpusError
+from ..manifest import storable
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 MAX_TRANSCRIPT_BYTES = 1 << 20
@@ -57,8 +59,21 @@ class Rejection:
     kind: str = "entry"
 
 
+# Kinds that readers give; whoever checks the audio adds its own.
+ENTRY = "entry"  # a line, or a value in it, that makes no sense
+TRANSCRIPT = "transcript"  # not UTF-8, or too long
+MISSING = "missing"  # a list names a recording that is not there
+UNLISTED = "unlisted"  # a recording that no list names
+FORMAT = "format"  # audio of a kind that is not read
+LINK = "link"  # a link to a folder, not followed
+LIST = "list"  # a whole list or folder that cannot be read
+
+
 class CorpusReader(Protocol):
-    """One corpus layout. A new layout is a class with these members, listed in `READERS`."""
+    """One corpus layout. A new layout is a frozen dataclass with these members, in `LAYOUTS`.
+
+    Its fields are the options of the layout, which `read_corpus` sets by name.
+    """
 
     @property
     def name(self) -> str:
@@ -66,7 +81,7 @@ class CorpusReader(Protocol):
         ...
 
     def accepts(self, corpus: Path) -> bool:
-        """Whether `corpus` has this layout; looks at names only."""
+        """Whether `corpus` has this layout; looks at names and at the heads of lists only."""
         ...
 
     def read(self, corpus: Path) -> Iterator[Recording | Rejection]:
@@ -74,8 +89,29 @@ class CorpusReader(Protocol):
         ...
 
 
+_SPLIT_NAMES = re.compile(
+    r"(?P<train>train(?:ing)?)|(?P<valid>dev|development|val|valid|validation)"
+    r"|(?P<test>test(?:ing)?|eval|evaluation)"
+)
+
+
+def split_of(name: str) -> str | None:
+    """The split that a corpus means by a name such as `train-clean-100`, `dev` or `test.other`."""
+    head = re.match(r"[a-z]*", name.lower())
+    found = _SPLIT_NAMES.fullmatch(head.group()) if head else None
+    return found.lastgroup if found else None
+
+
 def clean_text(text: str) -> str:
-    """Compose the characters (NFC) and make every run of white space one blank."""
+    """Compose the characters (NFC) and make every run of white space one blank.
+
+    Raises:
+        CorpusError: If it is longer than 1 MiB, was not UTF-8, or holds half of a character pair.
+    """
+    if len(text) > MAX_TRANSCRIPT_BYTES:
+        raise CorpusError(f"the transcript is longer than {MAX_TRANSCRIPT_BYTES >> 20} MiB.")
+    if text != storable(text):
+        raise CorpusError("the transcript is not UTF-8; convert it.")
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
@@ -85,15 +121,17 @@ def read_transcript(path: Path) -> str | None:
     Raises:
         CorpusError: If it is larger than 1 MiB, not readable, or not UTF-8.
     """
-    if not path.is_file():
-        return None
-    if path.stat().st_size > MAX_TRANSCRIPT_BYTES:
-        raise CorpusError(
-            f"The transcript {path.name} is larger than {MAX_TRANSCRIPT_BYTES >> 20} MiB."
-        )
     try:
-        return clean_text(path.read_text("utf-8-sig"))
+        with path.open("rb") as file:
+            content = file.read(MAX_TRANSCRIPT_BYTES + 1)
+        if len(content) <= MAX_TRANSCRIPT_BYTES:
+            return clean_text(content.decode("utf-8-sig"))
+    except FileNotFoundError:
+        return None
     except (UnicodeDecodeError, OSError) as error:
         raise CorpusError(
-            f"The transcript {path.name} is not readable as UTF-8 ({error})."
+            f"The transcript {path.name} is not readable as UTF-8 ({error}); convert it."
         ) from error
+    raise CorpusError(
+        f"The transcript {path.name} is larger than {MAX_TRANSCRIPT_BYTES >> 20} MiB; cut it."
+    )
