@@ -160,13 +160,16 @@ class Codes:
         return self.values[index, :, : int(self.lengths[index])]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `.codes` file (safetensors: `values` and `num_samples`, identity in the metadata)."""
+        """Write a `.codes` file (safetensors: `values` and `num_samples`, identity in the metadata).
+
+        Equal codes give equal bytes.
+        """
         from safetensors.torch import save
 
         narrow = torch.int16 if self.identity.codebook_size <= 1 << 15 else torch.int32
         tensors = {"values": self.values.to(narrow).contiguous(), "num_samples": self.num_samples}
         metadata = {"format": f"speechlm-codes-{FORMAT_VERSION}", "codec": self.identity.to_json()}
-        write_atomically(path, save(tensors, metadata))
+        write_atomically(path, _in_order(save(tensors, metadata)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Codes:
@@ -210,3 +213,11 @@ class Codes:
             raise CorruptCodes(
                 f"{name} is no .codes file, or a damaged one; give what `speechlm encode` wrote."
             ) from error
+
+
+def _in_order(file: bytes) -> bytes:
+    """The same safetensors file with the keys of its header sorted; the library draws their order."""
+    start = 8 + int.from_bytes(file[:8], "little")
+    header = json.dumps(json.loads(file[8:start]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors stay aligned
+    return len(header).to_bytes(8, "little") + header + file[start:]

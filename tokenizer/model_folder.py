@@ -26,10 +26,15 @@ def read_config(folder: Path, config_class: type[_Config]) -> _Config:
     `PreTrainedConfig` itself stores unknown keys silently, so that a typo would pass.
 
     Raises:
-        CorruptWeights: If the file is missing or not JSON.
+        CorruptWeights: If the file is missing or not JSON, or the folder is that of a training run.
         ConfigError: If a key is unknown or a value is refused.
     """
     path = folder / "config.json"
+    if (folder / "checkpoints").is_dir() and not (folder / "model.safetensors").is_file():
+        raise CorruptWeights(
+            f"{folder} is the run folder of a training; write its model by "
+            f"`speechlm export {folder} OUT` first, then give OUT."
+        )
     if not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES:
         raise CorruptWeights(
             f"{folder} has no usable config.json; give a folder written by `speechlm export`."
@@ -46,10 +51,13 @@ def read_config(folder: Path, config_class: type[_Config]) -> _Config:
 def config_from_mapping(raw: Mapping[str, Any], config_class: type[_Config], where: str) -> _Config:
     """Build a configuration from a mapping, refusing unknown keys and a foreign `model_type`.
 
+    A whole number stands for a field that takes any number.
+
     Raises:
         ConfigError: Naming `where`, the key, and what was expected.
     """
-    known = set(config_class().to_dict()) | {
+    defaults = config_class().to_dict()
+    known = set(defaults) | {
         "architectures",
         "transformers_version",
         "dtype",
@@ -63,7 +71,11 @@ def config_from_mapping(raw: Mapping[str, Any], config_class: type[_Config], whe
         raise ConfigError(
             f"{where} is for a {raw['model_type']!r} model, not for {config_class.model_type!r}."
         )
-    values: dict[str, Any] = {key: value for key, value in raw.items() if key != "model_type"}
+    values: dict[str, Any] = {
+        key: float(value) if type(value) is int and type(defaults.get(key)) is float else value
+        for key, value in raw.items()
+        if key != "model_type"
+    }
     try:
         return config_class(**values)
     except ConfigError as error:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from ..data_prep.packs import (
     FULL_SCALE,
@@ -88,8 +89,11 @@ class CodecTask:
         has_codebooks = bool(self.model.quantizer.is_initialised)
         self.continuous_steps = 0 if has_codebooks else config.continuous_steps
         self.adversary = None if config.adversarial is None else Adversary(config.adversarial)
-        if self.adversary is not None and config.start_from is not None:
-            load_discriminators(self.adversary, config.start_from)
+        self.has_discriminators = (
+            self.adversary is not None
+            and config.start_from is not None
+            and load_discriminators(self.adversary, config.start_from)
+        )
         self.crop = self._whole_frames(config.crop_seconds)
         self.max_total = max(1, round(config.batch_seconds / config.crop_seconds)) * self.crop
         self.train_packs = [self._pack(data, "train", progress) for data in config.data]
@@ -182,6 +186,10 @@ class CodecTask:
 
     def before_step(self, step: int) -> None:
         """After the continuous steps, set the codebooks by k-means on latents of seeded crops."""
+        source = self.config.start_from
+        # only here is it known that the run is new: a resumed one has its own discriminators
+        if step == 0 and self.adversary is not None and source and not self.has_discriminators:
+            tqdm.write(f"{source} has no such discriminators: they start untrained.")
         quantizer = self.model.quantizer
         if step < self.continuous_steps or bool(quantizer.is_initialised):
             return

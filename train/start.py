@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ..errors import ConfigError
 from ..tokenizer.codec import CodecModel, load_codec
@@ -81,7 +80,6 @@ def load_discriminators(adversary: nn.Module, source: str) -> bool:
         if {n: t.shape for n, t in found.items()} == {n: t.shape for n, t in own.items()}:
             adversary.load_state_dict(found)
             return True
-    tqdm.write(f"{source} has no such discriminators: they start untrained.")
     return False
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from speechlm.errors import CorruptCodes, ModelMismatch
 from speechlm.tokenizer.codes import CodecIdentity, Codes
@@ -28,6 +29,23 @@ def test_files_give_back_what_was_saved(tmp_path_factory, books: int, samples: l
     assert torch.equal(again.num_samples, codes.num_samples)
     assert again.identity == codes.identity
     assert [again.item(i).shape[1] for i in range(len(samples))] == [-(-n // 320) for n in samples]
+
+
+def test_equal_codes_give_equal_bytes_in_a_file_that_safetensors_reads(tmp_path) -> None:
+    """The library writes metadata in another order each time."""
+    codes = make()
+    for number in range(8):
+        codes.save(tmp_path / f"{number}.codes")
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    assert torch.equal(load_file(tmp_path / "0.codes")["values"].long(), codes.values)
+
+
+def test_files_with_metadata_in_any_order_are_read(tmp_path) -> None:
+    codes = make()
+    tensors = {"values": codes.values.to(torch.int16), "num_samples": codes.num_samples}
+    metadata = {"codec": IDENTITY.to_json(), "format": "speechlm-codes-1"}
+    save_file(tensors, tmp_path / "old.codes", metadata)
+    assert torch.equal(Codes.load(tmp_path / "old.codes").values, codes.values)
 
 
 def test_a_cut_or_altered_file_is_refused_at_every_place(tmp_path) -> None:

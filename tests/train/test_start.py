@@ -76,6 +76,18 @@ def test_other_discriminators_start_untrained(trained: Path, adversarial_config:
     assert set(kept.state_dict()) == set(fresh.state_dict())
 
 
+def test_only_a_new_run_says_that_its_discriminators_start_untrained(
+    trained: Path, adversarial_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = "adversarial={discriminators: [{family: light, channels: 3}]}"
+    told = []
+    for steps in (1, 2):
+        overrides = [other, f"run.total_steps={steps}"]
+        run_training("codec", adversarial_config, overrides, tmp_path / "run", str(trained))
+        told.append("start untrained" in capsys.readouterr().out)
+    assert told == [True, False]
+
+
 def test_a_contradicting_model_section_is_refused_by_its_first_key(
     trained: Path, codec_config: Path
 ) -> None:
