@@ -94,11 +94,15 @@ class TableReader:
         """The cells of the first row, and the delimiter."""
         line = next(read_lines(path), None)
         text = line.text if isinstance(line, Line) else ""
-        for delimiter in ("\t",) if path.suffix.lower() == ".tsv" else _DELIMITERS:
-            cells = [cell.strip().strip('"') for cell in text.split(delimiter)]
+        delimiters = ("\t",) if path.suffix.lower() == ".tsv" else _DELIMITERS
+        heads = [
+            ([cell.strip().strip('"') for cell in text.split(delimiter)], delimiter)
+            for delimiter in delimiters
+        ]
+        for cells, delimiter in heads:
             if "audio" in find_columns(cells, self.columns):
                 return cells, delimiter
-        return cells, delimiter
+        return max(heads, key=lambda head: len(head[0]))
 
 
 def read_rows(path: Path, delimiter: str) -> Iterator[tuple[str, list[str]] | Rejection]:
