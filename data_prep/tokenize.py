@@ -1,55 +1,54 @@
 """A manifest -> token shards: resumable at any moment, and always to the same bytes.
 
-Which utterances make a shard, and which of them share a batch, follows from the manifest and the
-options alone. A shard is skipped if its receipt names the same source and its bytes have the
-receipt's checksum; anything else is made again. A killed run ends like any other.
+A shard is skipped if its receipt names the same source and its bytes have the receipt's checksum;
+anything else is made again. A killed run ends like any other, whatever engine goes on with it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
 
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import ConfigError, CorpusError, UnsupportedAudio
-from ..tokenizer.audio import read_audio
-from ..tokenizer.codes import CodecIdentity, Codes
+from ..errors import ConfigError, CorpusError, CorruptShard
+from ..tokenizer.codes import CodecIdentity
 from .card import finish_dataset
-from .durations import durations_to_frames
+from .engines import (
+    Engine,
+    Rank,
+    choose_engine,
+    join_ranks,
+    make_here,
+    make_in_processes,
+    make_on_ray,
+)
+from .jobs import (
+    MadeShard,
+    ShardJob,
+    ShardMaker,
+    ShardRecipe,
+    Tell,
+    WaveformTokenizer,
+    shard_job,
+    shard_parts,
+)
 from .manifest import SPLITS, Utterance, read_manifest, storable, write_json_lines
 from .receipts import (
-    FORMAT_VERSION,
     INDEX_NAME,
     LEDGER_NAME,
     ShardReceipt,
     clear_leftovers,
     finished_shard,
+    read_index,
+    shard_name,
 )
-from .shards import TokenRow, write_shard
 
 MAX_REJECTED_SHARE = 0.05
 
-
-class WaveformTokenizer(Protocol):
-    """What tokenizing asks of a codec; `tokenizer.codec.CodecModel` is one."""
-
-    @property
-    def identity(self) -> CodecIdentity:
-        """What its tokens will say they are."""
-        ...
-
-    def tokenize(self, waveforms: Sequence[Tensor], num_books: int | None = None) -> Codes:
-        """Tokens of float32 `[L_i]` waveforms, each as if it were alone."""
-        ...
+Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,15 @@ class TokenizeSummary:
 
     Attributes:
         folder: The dataset.
-        shards: Shards in it.
+        shards: Shards in it; on a rank above 0, those of the rank, as all that follows.
         skipped: How many of them were whole already.
         rows: Utterances in it.
         num_frames: Frames in it.
         seconds: Their duration.
         rejected: Utterances that could not be read, listed in `rejected.jsonl`.
         wall_seconds: Time that the run took.
+        missing: Names of shards that the dataset still lacks, after `only` made one of them.
+        rank: Of this process among those of a launcher; 0 speaks for all.
     """
 
     folder: Path
@@ -75,6 +76,8 @@ class TokenizeSummary:
     seconds: float
     rejected: int
     wall_seconds: float
+    missing: tuple[str, ...] = ()
+    rank: int = 0
 
     def table(self) -> str:
         """A few lines for people."""
@@ -84,6 +87,12 @@ class TokenizeSummary:
             f"rejected {self.rejected}" + ("; see rejected.jsonl" if self.rejected else ""),
             f"took {self.wall_seconds:.1f} s",
         ]
+        if self.missing:
+            lines.append(
+                f"not a dataset yet, {len(self.missing)} shards are missing or damaged: "
+                + ", ".join(self.missing[:3])
+                + ("…" if len(self.missing) > 3 else "")
+            )
         return "\n".join(lines)
 
 
@@ -91,10 +100,15 @@ def tokenize_manifest(
     manifest: Path,
     out: Path,
     *,
-    codec: WaveformTokenizer,
+    codec: WaveformTokenizer | None = None,
+    codec_folder: Path | None = None,
+    device: str | None = None,
     num_books: int | None = None,
     rows_per_shard: int = 1000,
     batch_seconds: float = 120.0,
+    workers: int = 1,
+    engine: Engine | None = None,
+    only: str | None = None,
     progress: bool = True,
 ) -> TokenizeSummary:
     """Encode every utterance of a manifest into token shards.
@@ -104,191 +118,238 @@ def tokenize_manifest(
     Args:
         manifest: Written by `prepare_corpus`.
         out: Folder of the dataset.
-        codec: Makes the tokens.
+        codec: Makes the tokens in this process.
+        codec_folder: Instead of a codec, where each process loads it; the shipped codec if neither
+            is given.
+        device: Where a codec that is loaded runs, as torch names it; None for a GPU if there is
+            one.
         num_books: Books to keep, from the codec's masked count to all of them (the default).
         rows_per_shard: Utterances a shard.
         batch_seconds: Padded audio that is encoded at once.
+        workers: Processes, or actors of Ray, each with a codec of its own.
+        engine: `local`, `processes`, `accelerate` (in every process that a launcher started) or
+            `ray`; None takes `accelerate` under a launcher, else `processes` for several workers.
+        only: Name of a single shard to make, such as `train-00003`.
         progress: Show a bar.
 
     Raises:
         ConfigError: If an option makes no sense.
         CorpusError: If the manifest cannot be read, or more than 5 % of its recordings cannot.
+        SpeechLMError: If the codec or a worker broke down.
     """
     begun = perf_counter()
-    identity = codec.identity
+    if rows_per_shard < 1 or not batch_seconds > 0:
+        raise ConfigError("rows_per_shard and batch_seconds must be above zero.")
+    chosen = choose_engine(engine, workers)
+    if codec is not None and (codec_folder is not None or chosen in ("processes", "ray")):
+        raise ConfigError(
+            "A codec was given where its folder is needed, since every worker loads its own; "
+            "give codec_folder, and no codec."
+        )
+    rank = join_ranks(device) if chosen == "accelerate" else None
+    identity = codec.identity if codec is not None else _identity(codec_folder)
     books = identity.num_codebooks if num_books is None else num_books
     if not identity.min_codebooks <= books <= identity.num_codebooks:
         raise ConfigError(
             f"{books} books asked for; codec {identity.codec_id} gives "
             f"{identity.min_codebooks} to {identity.num_codebooks}."
         )
-    if rows_per_shard < 1 or not batch_seconds > 0:
-        raise ConfigError("rows_per_shard and batch_seconds must be above zero.")
-    utterances = read_manifest(manifest)
-    parts = shard_parts(utterances, rows_per_shard)
+    if rank is not None:
+        device = rank.device
+    recipe = ShardRecipe(
+        out=out.absolute(),
+        identity=identity,
+        num_books=books,
+        batch_seconds=batch_seconds,
+        codec_folder=None if codec_folder is None else Path(codec_folder).absolute(),
+        device=device,
+        num_threads=None if rank is None else rank.num_threads,
+    )
+    run = _Run(recipe, shard_parts(read_manifest(manifest), rows_per_shard), codec)
     out.mkdir(parents=True, exist_ok=True)
-    clear_leftovers(out, {split: sum(key[0] == split for key in parts) for split in SPLITS})
-    receipts: list[ShardReceipt] = []
-    skipped = 0
-    options = [FORMAT_VERSION, identity.to_json(), books, batch_seconds]
-    with tqdm(total=len(utterances), desc="tokenize", unit="utt", disable=not progress) as bar:
-        for (split, number), part in parts.items():
-            source = _fingerprint(part, options)
-            receipt = finished_shard(out, split, number, source)
-            skipped += receipt is not None
-            if receipt is None:
-                (out / INDEX_NAME).unlink(missing_ok=True)  # not complete until the last shard is
-                rows, rejected = _tokenize_part(part, codec, books, batch_seconds, bar)
-                receipt = write_shard(
-                    out,
-                    split,
-                    number,
-                    rows,
-                    codec=identity,
-                    num_books=books,
-                    source=source,
-                    rejected=rejected,
-                )
-            else:
-                bar.update(len(part))
-            receipts.append(receipt)
-            _check_rejected(receipts, len(utterances))
-    ledger = [row for receipt in receipts for row in receipt.rejected]
-    write_json_lines(out / LEDGER_NAME, ledger)
-    finish_dataset(out, receipts, identity, books)
-    lost = {row["id"] for row in ledger}
+    if only is not None:
+        made, missing = run.make_one(only, progress)
+    else:
+        made, missing = run.make_all(chosen, workers, rank, progress), ()
+    receipts = [shard.receipt for shard in made]
     return TokenizeSummary(
         folder=out,
-        shards=len(receipts),
-        skipped=skipped,
+        shards=len(made),
+        skipped=sum(shard.was_whole for shard in made),
         rows=sum(receipt.rows for receipt in receipts),
         num_frames=sum(receipt.num_frames for receipt in receipts),
-        seconds=sum(
-            utterance.seconds for utterance in utterances if storable(utterance.id) not in lost
-        ),
-        rejected=len(ledger),
+        seconds=run.seconds(receipts),
+        rejected=sum(len(receipt.rejected) for receipt in receipts),
         wall_seconds=perf_counter() - begun,
+        missing=missing,
+        rank=0 if rank is None else rank.index,
     )
 
 
-def shard_parts(
-    utterances: Sequence[Utterance], rows_per_shard: int
-) -> dict[tuple[str, int], list[Utterance]]:
-    """The utterances of each shard by (split, number): within a split, in the manifest's order."""
-    parts: dict[tuple[str, int], list[Utterance]] = {}
-    for split in SPLITS:
-        rows = [utterance for utterance in utterances if utterance.split == split]
-        for number, start in enumerate(range(0, len(rows), rows_per_shard)):
-            parts[split, number] = rows[start : start + rows_per_shard]
-    return parts
+def _identity(codec_folder: Path | None) -> CodecIdentity:
+    from ..tokenizer.codec import load_codec
+
+    return load_codec(codec_folder).identity
 
 
-def batches_by_length(seconds: Sequence[float], batch_seconds: float) -> list[list[int]]:
-    """Group indices of similar duration so that each group, padded, lasts at most `batch_seconds`.
+class _Run:
+    """The shards of a dataset, made by an engine and then joined."""
 
-    An utterance that is longer than that is a group of its own.
-    """
-    batches: list[list[int]] = []
-    for index in sorted(range(len(seconds)), key=lambda i: (-seconds[i], i)):
-        # Longest first: the first of a batch is what all others are padded to
-        if batches and (len(batches[-1]) + 1) * seconds[batches[-1][0]] <= batch_seconds:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
+    def __init__(
+        self,
+        recipe: ShardRecipe,
+        parts: dict[Key, list[Utterance]],
+        codec: WaveformTokenizer | None,
+    ) -> None:
+        self.recipe, self.parts, self.codec = recipe, parts, codec
+        self.total = sum(map(len, parts.values()))
 
-
-def _tokenize_part(
-    part: Sequence[Utterance], codec: WaveformTokenizer, books: int, batch_seconds: float, bar: tqdm
-) -> tuple[list[TokenRow], list[dict[str, str]]]:
-    rows: dict[int, TokenRow] = {}
-    rejected: dict[int, dict[str, str]] = {}
-    for batch, waveforms in _read_ahead(part, codec.identity.sampling_rate, batch_seconds):
-        good: list[tuple[int, Tensor]] = []
-        for index, found in zip(batch, waveforms, strict=True):
-            if isinstance(found, UnsupportedAudio):
-                utterance = part[index]
-                fields = {"id": utterance.id, "audio": str(utterance.audio), "reason": str(found)}
-                rejected[index] = {key: storable(value) for key, value in fields.items()}
-            else:
-                good.append((index, found))
-        if good:
-            codes = codec.tokenize([waveform for _, waveform in good], num_books=books)
-            for place, (index, _) in enumerate(good):
-                rows[index] = _token_row(part[index], codes, place)
-        bar.update(len(batch))
-    return [rows[index] for index in sorted(rows)], [rejected[index] for index in sorted(rejected)]
-
-
-def _read_ahead(
-    part: Sequence[Utterance], sampling_rate: int, batch_seconds: float
-) -> Iterator[tuple[list[int], list[Tensor | UnsupportedAudio]]]:
-    """Yield batches of waveforms, reading the next one while the codec works on this one."""
-
-    def read(batch: list[int]) -> list[Tensor | UnsupportedAudio]:
-        found: list[Tensor | UnsupportedAudio] = []
-        for index in batch:
-            try:
-                found.append(read_audio(part[index].audio, sampling_rate))
-            except UnsupportedAudio as error:
-                found.append(error)
-            except OSError as error:
-                found.append(
-                    UnsupportedAudio(f"{part[index].audio} cannot be opened ({error.strerror}).")
-                )
-        return found
-
-    batches = batches_by_length([utterance.seconds for utterance in part], batch_seconds)
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(read, batches[0])
-        for batch, following in zip(batches, [*batches[1:], None], strict=True):
-            waveforms = coming.result()
-            if following is not None:
-                coming = reader.submit(read, following)
-            yield batch, waveforms
-
-
-def _token_row(utterance: Utterance, codes: Codes, place: int) -> TokenRow:
-    tokens = codes.item(place)
-    rate = codes.identity.frame_rate_hz
-    durations = durations_to_frames(utterance.durations_s or (), tokens.shape[-1], rate)
-    return TokenRow(
-        id=utterance.id,
-        text=utterance.text,
-        phonemes=utterance.phonemes or "",
-        durations=torch.tensor(durations, dtype=torch.int64),
-        speaker=utterance.speaker,
-        split=utterance.split,
-        num_samples=int(codes.num_samples[place]),
-        codes=tokens.cpu(),
-    )
-
-
-def _fingerprint(part: Sequence[Utterance], options: Sequence[object]) -> str:
-    """Hash of all that a shard is a function of; a file's size stands for its content."""
-    digest = hashlib.sha256(json.dumps(options).encode())
-    for u in part:
-        size = u.audio.stat().st_size if u.audio.is_file() else -1
-        row = [
-            u.id,
-            str(u.audio),
-            size,
-            u.seconds,
-            u.text,
-            u.speaker,
-            u.split,
-            u.phonemes,
-            u.durations_s,
-        ]
-        digest.update(json.dumps(row).encode())
-    return digest.hexdigest()
-
-
-def _check_rejected(receipts: Sequence[ShardReceipt], total: int) -> None:
-    ledger = [row for receipt in receipts for row in receipt.rejected]
-    if len(ledger) > MAX_REJECTED_SHARE * total:
-        raise CorpusError(
-            f"{len(ledger)} of {total} recordings can no longer be read, more than "
-            f"{MAX_REJECTED_SHARE:.0%} (the first: {ledger[0]['reason']}); "
-            "restore them, or run `speechlm prepare` again."
+    def seconds(self, receipts: Sequence[ShardReceipt]) -> float:
+        """Duration of the utterances in some shards, by the manifest."""
+        lost = {row["id"] for receipt in receipts for row in receipt.rejected}
+        names = {receipt.name for receipt in receipts}
+        return sum(
+            utterance.seconds
+            for key, part in self.parts.items()
+            if shard_name(*key) in names
+            for utterance in part
+            if not lost or storable(utterance.id) not in lost
         )
+
+    def jobs(self, keys: Iterable[Key]) -> Iterator[ShardJob]:
+        """The work of some shards."""
+        return (shard_job(key, self.parts[key], self.recipe) for key in keys)
+
+    def make_all(
+        self, engine: Engine, workers: int, rank: Rank | None, progress: bool
+    ) -> list[MadeShard]:
+        """Make every shard of the dataset, or of this rank, and let rank 0 finish the dataset."""
+        recipe, is_main = self.recipe, rank is None or rank.is_main
+        if is_main:
+            self._clear()
+        if rank is not None:
+            rank.wait()  # nothing may be written that is then cleared away
+        keys = list(self.parts) if rank is None else list(rank.share(list(self.parts)))
+        total = sum(len(self.parts[key]) for key in keys)
+        with _bar(total, progress and is_main) as bar:
+            tell: Tell = bar.update
+            if engine == "processes":
+                made = make_in_processes(list(self.jobs(keys)), recipe, workers, tell)
+            elif engine == "ray":
+                made = make_on_ray(list(self.jobs(keys)), recipe, workers, tell)
+            else:
+                made = make_here(self.jobs(keys), ShardMaker(recipe, self.codec), tell)
+            shards = self._gather(made)
+        if rank is not None:
+            rank.wait()
+            if is_main:
+                shards |= self._of_others(set(self.parts) - set(keys))
+        ordered = [shards[name] for name in self._names() if name in shards]
+        if is_main:
+            self._clear()  # what a worker that was killed and replaced has left
+            self._finish([shard.receipt for shard in ordered])
+        if rank is not None:
+            rank.wait()
+        return ordered
+
+    def make_one(self, only: str, progress: bool) -> tuple[list[MadeShard], tuple[str, ...]]:
+        """Make one shard, and finish the dataset if it was all that was missing.
+
+        Returns:
+            The shard, and the names of those that are still missing.
+        """
+        out = self.recipe.out
+        key = self._key(only)
+        known = self._indexed(key)
+        maker = ShardMaker(replace(self.recipe, keeps_index=True), self.codec)
+        with _bar(len(self.parts[key]), progress) as bar:
+            (made,) = make_here(self.jobs([key]), maker, bar.update)
+        if known == made.receipt.sha256:
+            return [made], ()  # the index is right about it, and what of the rest is as before
+        (out / INDEX_NAME).unlink(missing_ok=True)
+        jobs = {shard_name(job.split, job.number): job for job in self.jobs(self.parts)}
+        found = {n: finished_shard(out, j.split, j.number, j.source) for n, j in jobs.items()}
+        missing = tuple(name for name, receipt in found.items() if receipt is None)
+        if not missing:
+            self._finish([receipt for receipt in found.values() if receipt is not None])
+        return [made], missing
+
+    def _key(self, name: str) -> Key:
+        for key in self.parts:
+            if name in (shard_name(*key), shard_name(*key).removesuffix(".parquet")):
+                return key
+        names = self._names()
+        raise ConfigError(
+            f"The dataset has no shard {name!r}; its {len(names)} shards are {names[0]} to "
+            f"{names[-1]}, by the manifest and rows_per_shard."
+        )
+
+    def _indexed(self, key: Key) -> str | None:
+        """The checksum that a finished dataset expects of a shard.
+
+        Raises:
+            ModelMismatch: If the dataset is of another codec.
+            ConfigError: If it has other books.
+        """
+        out = self.recipe.out
+        if not (out / INDEX_NAME).is_file():
+            return None
+        try:
+            index = read_index(out)
+        except CorruptShard:
+            return None
+        self.recipe.identity.require(index.codec, f"The token dataset {out}")
+        if index.num_books != self.recipe.num_books:
+            raise ConfigError(
+                f"The token dataset {out} has {index.num_books} books, {self.recipe.num_books} were "
+                "asked for; one shard alone cannot have others."
+            )
+        return next((s.sha256 for s in index.shards if s.name == shard_name(*key)), None)
+
+    def _names(self) -> list[str]:
+        return [shard_name(*key) for key in self.parts]
+
+    def _clear(self) -> None:
+        counts = {split: sum(key[0] == split for key in self.parts) for split in SPLITS}
+        clear_leftovers(self.recipe.out, counts)
+
+    def _gather(self, made: Iterator[MadeShard]) -> dict[str, MadeShard]:
+        shards: dict[str, MadeShard] = {}
+        for shard in made:
+            shards[shard.receipt.name] = shard
+            if shard.receipt.rejected:
+                self._check_rejected([one.receipt for one in shards.values()])
+        return shards
+
+    def _of_others(self, keys: set[Key]) -> dict[str, MadeShard]:
+        """What the other ranks made; read once more, since it came by another machine's disk."""
+        shards: dict[str, MadeShard] = {}
+        for job in self.jobs(key for key in self.parts if key in keys):
+            receipt = finished_shard(self.recipe.out, job.split, job.number, job.source)
+            if receipt is None:
+                raise CorpusError(
+                    f"The shard {shard_name(job.split, job.number)} of another rank is not in "
+                    f"{self.recipe.out}; all ranks must see the same folders. Run again to go on."
+                )
+            shards[receipt.name] = MadeShard(receipt, False)
+        return shards
+
+    def _finish(self, receipts: Sequence[ShardReceipt]) -> None:
+        self._check_rejected(receipts)
+        recipe = self.recipe
+        ledger = [row for receipt in receipts for row in receipt.rejected]
+        write_json_lines(recipe.out / LEDGER_NAME, ledger)
+        finish_dataset(recipe.out, receipts, recipe.identity, recipe.num_books)
+
+    def _check_rejected(self, receipts: Sequence[ShardReceipt]) -> None:
+        ledger = [row for receipt in receipts for row in receipt.rejected]
+        if len(ledger) > MAX_REJECTED_SHARE * self.total:
+            raise CorpusError(
+                f"{len(ledger)} of {self.total} recordings can no longer be read, more than "
+                f"{MAX_REJECTED_SHARE:.0%} (the first: {ledger[0]['reason']}); "
+                "restore them, or run `speechlm prepare` again."
+            )
+
+
+def _bar(total: int, progress: bool) -> tqdm:
+    return tqdm(total=total, desc="tokenize", unit="utt", disable=not progress)

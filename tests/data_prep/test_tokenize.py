@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechlm.data_prep.manifest import SPLITS, read_manifest, write_manifest
+from speechlm.data_prep.read_ahead import batches_by_length
 from speechlm.data_prep.shards import TokenShards
-from speechlm.data_prep.tokenize import batches_by_length, tokenize_manifest
+from speechlm.data_prep.tokenize import tokenize_manifest
 from speechlm.errors import ConfigError, CorpusError
 from speechlm.tokenizer.audio import read_audio
 
