@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, CorpusError, CorruptShard
 from .damage import check_dataset
@@ -124,7 +124,7 @@ def _hub(doing: str, repo_id: str, token: str | None, endpoint: str | None) -> I
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     # Which HTTP library lies below, and raises what is no HfHubHTTPError, differs by version
-    unreachable = HfHubHTTPError.__mro__[1]
+    unreachable: Any = HfHubHTTPError.__mro__[1]
     try:
         yield HfApi(endpoint=endpoint, token=token)
     except HFValidationError as error:

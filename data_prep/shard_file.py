@@ -234,6 +234,7 @@ class ShardFile:
                 metadata=self._metadata,
                 read_dictionary=strings,
                 page_checksum_verification=True,
+                pre_buffer=False,  # its threads cost more than they save on groups so small
             ) as file:
                 table = file.read_row_group(group, columns=columns, use_threads=False)
             table.validate(full=True)

@@ -107,7 +107,8 @@ def codes_of(rows: Sequence[Mapping[str, Any]], codec: CodecIdentity) -> Codes:
         name = row.get("id", "A row")
         try:
             made_by, num_samples = str(row["codec"]), int(row["num_samples"])
-            item = torch.as_tensor(np.array(row["codes"], dtype=np.int64))
+            raw = row["codes"]
+            item = raw.long() if isinstance(raw, Tensor) else _tensor(raw)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise CorruptCodes(f"{name} is no row of tokens ({error}).") from error
         if made_by != codec_name(codec):
@@ -128,3 +129,7 @@ def codes_of(rows: Sequence[Mapping[str, Any]], codec: CodecIdentity) -> Codes:
     longest = max(item.shape[-1] for item in items)
     padded = [torch.nn.functional.pad(item, (0, longest - item.shape[-1])) for item in items]
     return Codes(torch.stack(padded), torch.tensor(samples), codec)
+
+
+def _tensor(lists: object) -> Tensor:
+    return torch.from_numpy(np.array(lists, dtype=np.int64))
