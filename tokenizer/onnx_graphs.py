@@ -283,6 +283,7 @@ class DecoderGraph(nn.Module):
         self.config = config = codec.config
         self.decoder: FourierDecoder = _without_guards(codec.decoder)
         decoder = self.decoder
+        self.fewest_books = codec.identity.min_codebooks
         self.register_buffer("codebooks", codec.quantizer.codebooks.detach().float().cpu())
         size, hop, bins = config.fft_size, config.synthesis_hop, decoder.num_bins
         self.num_hops = -(-size // hop)
@@ -309,7 +310,12 @@ class DecoderGraph(nn.Module):
         """int64 `[B, k, T]` and a seed, int64 `[]` -> float32 `[B, T * hop]`."""
         config, decoder = self.config, self.decoder
         books = torch.arange(audio_codes.shape[1])[:, None]
-        latent = self.codebooks[books, audio_codes].sum(1)
+        # A runtime refuses an index past the end, but counts a negative one from there: such a code is
+        # sent past the end, too. Reading the last book that must be there refuses codes without it.
+        last = audio_codes[:, self.fewest_books - 1, None]
+        is_code = (audio_codes >= 0) & (last >= 0)
+        entries = torch.where(is_code, audio_codes, config.codebook_size)
+        latent = self.codebooks[books, entries].sum(1)
         hidden, _ = decoder.embed(F.pad(latent, (0, 0, 1, 1)))
         if decoder.prenet is not None:
             hidden, _ = decoder.prenet(hidden)

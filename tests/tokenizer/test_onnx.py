@@ -124,8 +124,16 @@ def test_onnxruntime_equals_torch_at_any_size(
             expected = codec.decode(some, noise_seed=7).audio_values.numpy()
             decoded = decode(some.numpy(), np.array(7))
             np.testing.assert_allclose(decoded, expected, atol=WITH_SOURCE, rtol=0)
-    with pytest.raises(Exception, match="invalid index"):  # not a code of this codec
-        decode(np.full((1, 6, 4), codec.config.codebook_size), np.array(7))
+    codes = np.zeros((1, 6, 4), np.int64)
+    for wrong in (codec.config.codebook_size, -1, -(2**40)):  # not a code of this codec
+        for book in (0, 5):
+            codes[0, book, 2] = wrong
+            with pytest.raises(Exception, match=r"invalid index|out of data bounds"):
+                decode(codes, np.array(7))
+            codes[0, book, 2] = 0
+    for books in (0, 1, 2, 7):  # three masked books must be there, and there are six
+        with pytest.raises(Exception, match=r"invalid|out of|bounds"):
+            decode(np.zeros((1, books, 4), np.int64), np.array(7))
     about = json.loads((tmp_path / "onnx.json").read_text())
     assert about["codec"]["revision"] == codec.identity.revision
     assert about["decoder"]["inputs"]["audio_codes"] == ["batch", "books", "frames"]
