@@ -30,8 +30,8 @@ def export_onnx(codec: CodecModel, folder: Path) -> None:
     The encoder takes `input_values`, float32 `[B, L]` of any L from 1, and gives `audio_codes`, int64
     `[B, K, ceil(L / hop)]`. The decoder takes `audio_codes` `[B, k, T]` for any k from the masked count (at
     least 1) to K, and gives `audio_values`, float32 `[B, T * hop]`; with a harmonic source it also takes
-    `noise_seed`, int64 `[]`. The items of a batch have one length. The graph itself lets a runtime that checks
-    indices, as onnxruntime does, refuse fewer books and codes outside `[0, V)`, negative ones too.
+    `noise_seed`, int64 `[]`. The items of a batch have one length. A runtime that checks indices, as
+    onnxruntime does, refuses fewer books and codes outside `[0, V)`, negative ones too.
 
     Args:
         codec: The codec; it is not changed.
