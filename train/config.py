@@ -203,6 +203,35 @@ class LanguageModelTraining(Strict):
     run: RunSettings = RunSettings()
 
 
+class AlignerTraining(Strict):
+    """`speechlm train aligner`.
+
+    Attributes:
+        model: Keys of `AlignerConfig`; what the shards say (codec, books, codebook size) is filled in,
+            and the symbols too: the English table and what else the phonemes hold.
+        shards: Folders of token shards with phonemes; their durations are only measured against.
+        batch_frames: Padded frames in one batch.
+        max_seconds: Longer utterances are left out.
+        context_steps: Steps between which symbols begin to hear their neighbours; before the first
+            each is learned by itself, as recognisers learn monophones before triphones.
+        run: Settings of the run.
+    """
+
+    model: dict[str, Any] = Field(default_factory=dict)
+    shards: list[str]
+    batch_frames: int = Field(4000, ge=1)
+    max_seconds: float = Field(20.0, gt=0)
+    context_steps: tuple[int, int] = (80, 160)
+    run: RunSettings = RunSettings()
+
+    @model_validator(mode="after")
+    def _context_arrives(self) -> AlignerTraining:
+        start, full = self.context_steps
+        if not 0 <= start < full <= self.run.total_steps:
+            raise ValueError("context_steps must rise, and end within run.total_steps")
+        return self
+
+
 _Config = TypeVar("_Config", bound=Strict)
 
 

@@ -17,7 +17,12 @@ from ..tokenizer.codec import CodecModel
 from ..tokenizer.config import CodecConfig
 from ..tokenizer.model_folder import config_from_mapping
 from .adversary import Adversary
-from .config import AdversarialSettings, CodecTraining, LanguageModelTraining
+from .config import (
+    AdversarialSettings,
+    AlignerTraining,
+    CodecTraining,
+    LanguageModelTraining,
+)
 from .start import start_codec
 
 _BYTES = 4  # of a float32
@@ -117,10 +122,10 @@ class CodecDescription:
 
 @dataclass(frozen=True)
 class LanguageModelDescription:
-    """What `speechlm train slm --dry-run` says.
+    """What `--dry-run` says of a model that is trained on token shards.
 
     Attributes:
-        stage: `ar` or `nar`.
+        stage: `ar`, `nar` or `aligner`.
         codec_id: Codec of the shards.
         num_utterances: Rows that can be trained on.
         parts: The model's, by name of its module; arithmetic is not counted.
@@ -201,16 +206,34 @@ def describe_language_model(settings: LanguageModelTraining) -> LanguageModelDes
     from .slm import LanguageModelTask
 
     task = LanguageModelTask(settings)
+    codec_id = task.model.config.codec_id
+    return _token_model(settings.stage, codec_id, len(task.rows), task.model, settings.batch_frames)
+
+
+def describe_aligner(settings: AlignerTraining) -> LanguageModelDescription:
+    """Build the aligner of a recipe and count it.
+
+    Raises:
+        SpeechLMError: If the shards are missing or cannot be trained on.
+    """
+    from .aligner import AlignerTask
+
+    task = AlignerTask(settings)
+    codec_id = task.model.config.codec_id
+    return _token_model("aligner", codec_id, len(task.rows), task.model, settings.batch_frames)
+
+
+def _token_model(
+    stage: str, codec_id: str, num_utterances: int, model: nn.Module, batch_frames: int
+) -> LanguageModelDescription:
     return LanguageModelDescription(
-        stage=settings.stage,
-        codec_id=task.train_shards[0].identity.codec_id,
-        num_utterances=len(task.rows),
+        stage=stage,
+        codec_id=codec_id,
+        num_utterances=num_utterances,
         parts=tuple(
-            Part(name, size)
-            for name, child in task.model.named_children()
-            if (size := _size(child))
+            Part(name, size) for name, child in model.named_children() if (size := _size(child))
         ),
-        batch_frames=settings.batch_frames,
+        batch_frames=batch_frames,
     )
 
 

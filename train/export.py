@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from ..errors import ConfigError
+from ..slm.aligner import AlignerModel
 from ..slm.autoregressive import AutoregressiveModel
 from ..slm.nonautoregressive import NonAutoregressiveModel
 from ..tokenizer.codec import CodecModel
@@ -64,7 +65,12 @@ def averaged_model(run: Path) -> tuple[PreTrainedModel, int]:
 def _model(run: Path) -> PreTrainedModel:
     """An untrained model as the run describes it."""
     raw: dict[str, Any] = json.loads((run / "model.json").read_text(encoding="utf-8"))
-    model_classes: tuple[type[Any], ...] = (CodecModel, AutoregressiveModel, NonAutoregressiveModel)
+    model_classes: tuple[type[Any], ...] = (
+        CodecModel,
+        AutoregressiveModel,
+        NonAutoregressiveModel,
+        AlignerModel,
+    )
     for model_class in model_classes:
         if raw.get("model_type") == model_class.config_class.model_type:
             return model_class(

@@ -8,15 +8,18 @@ from pathlib import Path
 from accelerate.utils import parse_flag_from_env
 
 from ..errors import ConfigError
-from .config import CodecTraining, LanguageModelTraining, read_run_config
+from .config import AlignerTraining, CodecTraining, LanguageModelTraining, read_run_config
 from .describe import (
     CodecDescription,
     LanguageModelDescription,
+    describe_aligner,
     describe_codec,
     describe_language_model,
 )
 from .loop import Trainer
 from .rival import NO_DEEPSPEED
+
+_NO_SUCH_KIND = "There is no training {!r}; choose codec, slm or aligner."
 
 
 def run_training(
@@ -29,7 +32,7 @@ def run_training(
     """Train what `config` describes, or go on where the run folder stands.
 
     Args:
-        kind: `codec` or `slm`.
+        kind: `codec`, `slm` or `aligner`.
         config: A YAML file; see `configs/`.
         overrides: `key.path=value`, applied to the file.
         run: Run folder; None takes `runs/<name of the file>`.
@@ -58,8 +61,13 @@ def run_training(
 
         asked = read_run_config(config, overrides, LanguageModelTraining)
         Trainer(LanguageModelTask(asked), asked, asked.run, kind, folder).run()
+    elif kind == "aligner":
+        from .aligner import AlignerTask
+
+        wanted = read_run_config(config, overrides, AlignerTraining)
+        Trainer(AlignerTask(wanted), wanted, wanted.run, kind, folder).run()
     else:
-        raise ConfigError(f"There is no training {kind!r}; choose codec or slm.")
+        raise ConfigError(_NO_SUCH_KIND.format(kind))
     return folder
 
 
@@ -69,8 +77,8 @@ def describe_training(
     """What `run_training` would train, built and counted; nothing is written.
 
     Args:
-        kind, config, overrides, start_from: As in `run_training`. A codec needs no data for this, a
-            language model needs its shards.
+        kind, config, overrides, start_from: As in `run_training`. A codec needs no data for this, the
+            others need their shards.
 
     Raises:
         ConfigError: If the configuration is refused.
@@ -80,12 +88,14 @@ def describe_training(
         return describe_codec(read_run_config(config, overrides, CodecTraining))
     if kind == "slm":
         return describe_language_model(read_run_config(config, overrides, LanguageModelTraining))
-    raise ConfigError(f"There is no training {kind!r}; choose codec or slm.")
+    if kind == "aligner":
+        return describe_aligner(read_run_config(config, overrides, AlignerTraining))
+    raise ConfigError(_NO_SUCH_KIND.format(kind))
 
 
 def _with_start(kind: str, overrides: list[str], start_from: str | None) -> list[str]:
     if start_from is None:
         return overrides
     if kind != "codec":
-        raise ConfigError("--from takes codecs only; a language model starts untrained.")
+        raise ConfigError("--from takes codecs only; other models start untrained.")
     return [*overrides, f"start_from={json.dumps(start_from)}"]  # JSON is YAML

@@ -1,0 +1,321 @@
+"""Token shards without durations -> the same shards with them, found by an aligner.
+
+One shard in, one shard out; resumable at any moment, and always to the same bytes. What was found
+about a shard's rows lies in `alignment/`, written before the shard itself, so that a run which goes on
+knows it too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..errors import ConfigError
+from ..slm.aligner import AlignerModel
+from ..slm.text import SymbolTable, is_speakable
+from ..tokenizer.files import write_atomically
+from ..tokenizer.model_folder import fingerprint
+from .card import finish_dataset
+from .manifest import SPLITS, write_json_lines
+from .receipts import (
+    FORMAT_VERSION,
+    INDEX_NAME,
+    LEDGER_NAME,
+    ShardReceipt,
+    clear_leftovers,
+    finished_shard,
+    read_index,
+)
+from .shards import TokenRow, TokenShards, write_shard
+
+MIN_GAIN = 0.5
+UNALIGNED_NAME = "unaligned.jsonl"
+SUMMARY_NAME = "alignment.json"
+NOTES = "alignment"
+_MAX_PLACES = 1 << 24  # frames x symbols of one batch: about two minutes of one recording
+
+
+@dataclass
+class _Notes:
+    """What was found about the rows of one shard."""
+
+    source: str
+    kept: int = 0
+    aligned: int = 0
+    gains: list[float] = field(default_factory=list)
+    unaligned: list[dict[str, str]] = field(default_factory=list)
+
+    def refuse(self, row: TokenRow, kind: str, reason: str) -> None:
+        self.unaligned.append({"id": row.id, "kind": kind, "reason": reason})
+
+
+@dataclass(frozen=True)
+class AlignSummary:
+    """What `align_shards` did.
+
+    Attributes:
+        folder: The new dataset.
+        shards: Shards in it.
+        skipped: How many of them were whole already.
+        rows: Utterances in it.
+        aligned: Utterances that got durations.
+        kept: Utterances that had durations and keep them.
+        unaligned: Utterances without durations by the kind of reason; `unaligned.jsonl` lists them.
+        gains: float32 `[n]`, the gain (`slm.aligner.Alignment`) of every alignment tried.
+        wall_seconds: Time that the run took.
+    """
+
+    folder: Path
+    shards: int
+    skipped: int
+    rows: int
+    aligned: int
+    kept: int
+    unaligned: dict[str, int]
+    gains: np.ndarray
+    wall_seconds: float
+
+    def figures(self) -> dict[str, Any]:
+        """The figures of `alignment.json`: counts, and percentiles of the gain."""
+        points = (1, 5, 25, 50, 75, 95, 99) if len(self.gains) else ()
+        return {
+            "rows": self.rows,
+            "aligned": self.aligned,
+            "kept": self.kept,
+            "unaligned": self.unaligned,
+            "gain_percentiles": {
+                str(point): round(float(np.percentile(self.gains, point)), 3) for point in points
+            },
+        }
+
+    def table(self) -> str:
+        """A few lines for people, with a histogram of the gain."""
+        lines = [
+            f"{self.rows} utterances in {self.shards} shards ({self.skipped} were whole already): "
+            f"{self.aligned} aligned, {self.kept} had durations"
+        ]
+        for kind, count in self.unaligned.items():
+            lines.append(f"without durations, {kind}: {count}; see {UNALIGNED_NAME}")
+        if len(self.gains):
+            counts, edges = np.histogram(self.gains, bins=10)
+            lines.append("gain of the text, nats a frame")
+            for count, low, high in zip(counts, edges, edges[1:], strict=False):
+                bar = "#" * int(np.ceil(40 * count / counts.max()))
+                lines.append(f"{low:7.2f} to {high:5.2f} {count:7d} {bar}".rstrip())
+        return "\n".join([*lines, f"took {self.wall_seconds:.1f} s"])
+
+
+def align_shards(
+    shards: Path,
+    out: Path,
+    aligner: AlignerModel,
+    *,
+    overwrite: bool = False,
+    min_gain: float = MIN_GAIN,
+    batch_frames: int = 4000,
+    progress: bool = True,
+) -> AlignSummary:
+    """Copy a token dataset, with durations for the rows that have none.
+
+    Run again after an interruption, it does only what is missing. A row that cannot be aligned
+    stays without durations, and `unaligned.jsonl` says why.
+
+    Args:
+        shards: A finished dataset with phonemes.
+        out: Folder of the new dataset, another one.
+        aligner: Trained on tokens of the same codec, in evaluation mode.
+        overwrite: Align the rows that have durations too; one that cannot be aligned loses them.
+        min_gain: Alignments with a lower gain are not believed; nats a frame.
+        batch_frames: Padded frames that are aligned at once.
+        progress: Show a bar.
+
+    Raises:
+        ConfigError: If `out` is `shards`, or the shards hold fewer books than the aligner reads.
+        CorpusError: If there is no finished dataset.
+        CorruptShard: If one of its shards is damaged.
+        ModelMismatch: If the aligner is for another codec.
+    """
+    begun = perf_counter()
+    if out.resolve() == shards.resolve():
+        raise ConfigError(
+            f"{out} is the dataset that is read; choose another folder for the new one."
+        )
+    index = read_index(shards)
+    aligner.config.codec_identity.require(index.codec, f"The token dataset {shards}")
+    if index.num_books < aligner.config.num_books:
+        raise ConfigError(
+            f"{shards} holds {index.num_books} books, the aligner reads {aligner.config.num_books}; "
+            "tokenize with more of them, or train an aligner on fewer."
+        )
+    dataset = TokenShards(shards)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / NOTES).mkdir(exist_ok=True)
+    counts = Counter(shard.split for shard in index.shards)
+    clear_leftovers(out, {split: counts[split] for split in SPLITS})
+    _clear_notes(out, {f"{shard.name.removesuffix('.parquet')}.json" for shard in index.shards})
+    options = [
+        FORMAT_VERSION,
+        fingerprint(aligner.state_dict()),
+        aligner.config.to_json_string(use_diff=False),
+        overwrite,
+        min_gain,
+        batch_frames,
+    ]
+    receipts: list[ShardReceipt] = []
+    found: list[_Notes] = []
+    skipped = start = 0
+    numbers: Counter[str] = Counter()
+    with tqdm(total=len(dataset), desc="align", unit="utt", disable=not progress) as bar:
+        for shard in index.shards:
+            split, number = shard.split, numbers[shard.split]
+            numbers[split] += 1
+            source = hashlib.sha256(json.dumps([*options, shard.sha256]).encode()).hexdigest()
+            receipt = finished_shard(out, split, number, source)
+            path = out / NOTES / f"{shard.name.removesuffix('.parquet')}.json"
+            notes = _read_notes(path, source) if receipt is not None else None
+            if receipt is None or notes is None:
+                (out / INDEX_NAME).unlink(missing_ok=True)  # not complete until the last shard is
+                rows = [dataset.row(start + offset) for offset in range(shard.rows)]
+                notes = _Notes(source)
+                rows = _aligned(rows, aligner, overwrite, min_gain, batch_frames, notes, bar)
+                write_atomically(path, json.dumps(asdict(notes), ensure_ascii=False).encode())
+                receipt = write_shard(
+                    out,
+                    split,
+                    number,
+                    rows,
+                    codec=index.codec,
+                    num_books=index.num_books,
+                    source=source,
+                )
+            else:
+                skipped += 1
+                bar.update(shard.rows)
+            start += shard.rows
+            receipts.append(receipt)
+            found.append(notes)
+    unaligned = [entry for notes in found for entry in notes.unaligned]
+    summary = AlignSummary(
+        folder=out,
+        shards=len(receipts),
+        skipped=skipped,
+        rows=sum(receipt.rows for receipt in receipts),
+        aligned=sum(notes.aligned for notes in found),
+        kept=sum(notes.kept for notes in found),
+        unaligned=dict(sorted(Counter(entry["kind"] for entry in unaligned).items())),
+        gains=np.array([gain for notes in found for gain in notes.gains], dtype=np.float32),
+        wall_seconds=perf_counter() - begun,
+    )
+    if (shards / LEDGER_NAME).is_file():
+        write_atomically(out / LEDGER_NAME, (shards / LEDGER_NAME).read_bytes())
+    write_json_lines(out / UNALIGNED_NAME, unaligned)
+    write_atomically(out / SUMMARY_NAME, (json.dumps(summary.figures(), indent=1) + "\n").encode())
+    finish_dataset(out, receipts, index.codec, index.num_books)
+    return summary
+
+
+def _aligned(
+    rows: Sequence[TokenRow],
+    aligner: AlignerModel,
+    overwrite: bool,
+    min_gain: float,
+    batch_frames: int,
+    notes: _Notes,
+    bar: tqdm,
+) -> list[TokenRow]:
+    """The rows of one shard with durations, in their order; what was found goes to `notes`."""
+    table = aligner.config.symbol_table
+    none = torch.zeros(0, dtype=torch.int64)
+    result = list(rows)
+    open_rows: list[int] = []
+    for place, row in enumerate(rows):
+        if len(row.durations) and not overwrite:
+            notes.kept += 1
+            continue
+        result[place] = dataclasses.replace(row, durations=none)
+        refused = _refusal(row, table)
+        if refused is None:
+            open_rows.append(place)
+        else:
+            notes.refuse(row, *refused)
+    bar.update(len(rows) - len(open_rows))
+    gains: dict[int, float] = {}
+    for batch in _batches(rows, open_rows, batch_frames):
+        inputs = [(table.encode(rows[place].phonemes), rows[place].codes) for place in batch]
+        for place, alignment in zip(batch, aligner.align(inputs), strict=True):
+            gains[place] = alignment.gain
+            if alignment.gain >= min_gain:
+                result[place] = dataclasses.replace(rows[place], durations=alignment.durations)
+                notes.aligned += 1
+        bar.update(len(batch))
+    for place in open_rows:
+        notes.gains.append(round(gains[place], 4))
+        if gains[place] < min_gain:
+            notes.refuse(
+                rows[place],
+                "poor match",
+                f"the text explains the recording by {gains[place]:.2f} nats a frame better than no "
+                f"text, less than {min_gain:g}: it is probably of another recording",
+            )
+    return result
+
+
+def _refusal(row: TokenRow, table: SymbolTable) -> tuple[str, str] | None:
+    """Kind and reason why a row is not even tried, or None."""
+    symbols = len(row.phonemes) + 2
+    if not is_speakable(row.phonemes):
+        return "no phonemes", "it has no phonemes; run `speechlm prepare` with a front end"
+    if unknown := sorted({character for character in row.phonemes if character not in table}):
+        return "unknown symbol", f"the aligner has not been trained on {unknown[0]!r}"
+    if symbols > row.num_frames:
+        return "too many symbols", f"{symbols} symbols do not fit {row.num_frames} frames"
+    if symbols * row.num_frames > _MAX_PLACES:
+        return "too long", f"{row.num_frames} frames are too many to align at once; cut it"
+    return None
+
+
+def _batches(
+    rows: Sequence[TokenRow], places: Sequence[int], batch_frames: int
+) -> Iterator[list[int]]:
+    """Places of similar length, the longest first, bounded in padded frames and in memory."""
+    batch: list[int] = []
+    most_symbols = 0
+    for place in sorted(places, key=lambda each: (-rows[each].num_frames, each)):
+        frames = rows[batch[0] if batch else place].num_frames * (len(batch) + 1)
+        most_symbols = max(most_symbols, len(rows[place].phonemes) + 2)
+        if batch and (frames > batch_frames or frames * most_symbols > _MAX_PLACES):
+            yield batch
+            batch, most_symbols = [], len(rows[place].phonemes) + 2
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def _clear_notes(out: Path, wanted: set[str]) -> None:
+    """Remove what a killed run was writing, and notes on shards that the dataset will not have."""
+    for name in (UNALIGNED_NAME, SUMMARY_NAME):
+        for path in out.glob(f".{name}.*"):
+            path.unlink()
+    for path in (out / NOTES).iterdir():
+        if path.name not in wanted:
+            path.unlink()
+
+
+def _read_notes(path: Path, source: str) -> _Notes | None:
+    """The notes on a finished shard; None where they are missing, damaged or of another run."""
+    try:
+        notes = _Notes(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return notes if notes.source == source else None

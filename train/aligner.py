@@ -1,0 +1,139 @@
+"""Aligner training: whole utterances from token shards, phonemes and codes, no durations needed.
+
+Where rows have durations all the same, validation measures the found boundaries against them;
+training never sees them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data_prep.shards import TokenRow, TokenShards
+from ..errors import ConfigError
+from ..slm.aligner import AlignerConfig, AlignerModel, padded
+from ..slm.text import SymbolTable, is_speakable
+from .batches import Draw
+from .config import AlignerTraining
+from .task import Batch, Validation
+
+_VALIDATION_ROWS = 64
+_VALIDATION_BATCH = 8
+
+
+class AlignerTask:
+    """The aligner with its shards; see `task.Task` for the methods.
+
+    Rows of the split `valid` are held out. A dataset without any is validated on its own training
+    rows: an aligner is there for the very rows it was trained on.
+    """
+
+    def __init__(self, config: AlignerTraining) -> None:
+        self.config = config
+        if not config.shards:
+            raise ConfigError(
+                "shards is empty; name at least one folder written by `speechlm tokenize`."
+            )
+        first = TokenShards(config.shards[0])
+        datasets = [first] + [
+            TokenShards(folder, codec=first.identity) for folder in config.shards[1:]
+        ]
+        self.frame_rate_hz = first.identity.frame_rate_hz
+        longest = config.max_seconds * self.frame_rate_hz
+        rows = [
+            row
+            for dataset in datasets
+            for row in (dataset.row(index) for index in range(len(dataset)))
+            if is_speakable(row.phonemes) and len(row.phonemes) + 2 <= row.num_frames <= longest
+        ]
+        self.rows = [row for row in rows if row.split == "train"]
+        self.valid_rows = [row for row in rows if row.split == "valid"] or self.rows
+        if not self.rows:
+            raise ConfigError(
+                f"No row of {', '.join(config.shards)} can be trained on: each needs phonemes, and "
+                f"a frame a symbol in at most {config.max_seconds:g} s."
+            )
+        sizes = {"symbols": _symbols_of(rows), **config.model}
+        torch.manual_seed(config.run.seed)
+        self.model = AlignerModel(AlignerConfig.for_codec(first.identity, **sizes))
+        if self.model.config.num_books > min(dataset.num_books for dataset in datasets):
+            raise ConfigError(
+                f"model.num_books is {self.model.config.num_books}, but {config.shards[0]} holds "
+                f"{first.num_books} books; lower it, or tokenize with more."
+            )
+        self.symbols = self.model.config.symbol_table
+        self.max_total = config.batch_frames
+        self.lengths = [row.num_frames for row in self.rows]
+        self.fingerprint = hashlib.sha256(
+            json.dumps([shards.fingerprint for shards in datasets]).encode()
+        ).hexdigest()
+
+    def item(self, draw: Draw) -> TokenRow:
+        """A whole utterance."""
+        return self.rows[draw.index]
+
+    def collate(self, items: list[TokenRow]) -> Batch:
+        """Right-padded tensors as `AlignerModel.forward` takes them."""
+        return padded([self._inputs(row) for row in items])
+
+    def before_step(self, step: int) -> None:
+        """Let the neighbours be heard as far as the recipe says for this step."""
+        start, full = self.config.context_steps
+        self.model.context = min(1.0, max(0.0, (step - start) / (full - start)))
+
+    def loss(self, model: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The model's own loss and its two parts."""
+        out = model(**batch)
+        return out.loss, {"text": out.text_loss, "voice": out.voice_loss}
+
+    def validate(self, model: nn.Module) -> Validation:
+        """Losses and gain; boundary errors where the shards know the durations.
+
+        A boundary error is the distance in milliseconds between the found and the known end of a
+        symbol, the last symbol's left out.
+        """
+        aligner = cast(AlignerModel, model)
+        count = min(_VALIDATION_ROWS, len(self.valid_rows))
+        rows = [
+            self.valid_rows[i] for i in np.linspace(0, len(self.valid_rows) - 1, count).astype(int)
+        ]
+        losses: list[tuple[float, float]] = []
+        gains: list[float] = []
+        errors: list[Tensor] = []
+        for first in range(0, len(rows), _VALIDATION_BATCH):
+            part = rows[first : first + _VALIDATION_BATCH]
+            batch = {name: t.to(aligner.device) for name, t in self.collate(part).items()}
+            out = aligner(**batch)
+            losses.append((float(out.text_loss), float(out.voice_loss)))
+            for row, found in zip(
+                part, aligner.align([self._inputs(row) for row in part]), strict=True
+            ):
+                gains.append(found.gain)
+                if len(row.durations) == len(found.durations):
+                    moves = found.durations.cumsum(0) - row.durations.cumsum(0)
+                    errors.append(moves[:-1].abs())
+        text, voice = (float(value) for value in np.mean(losses, axis=0))
+        metrics = {"loss": text + voice, "text": text, "voice": voice}
+        metrics["gain"] = float(np.mean(gains))
+        if errors:
+            off = torch.cat(errors).double() * 1000 / self.frame_rate_hz
+            metrics["boundary_mean_ms"] = float(off.mean())
+            metrics["boundary_median_ms"] = float(off.median())
+            metrics["boundary_within_40_ms"] = float((off <= 40).double().mean())
+        return Validation(metrics)
+
+    def _inputs(self, row: TokenRow) -> tuple[list[int], Tensor]:
+        return self.symbols.encode(row.phonemes), row.codes
+
+
+def _symbols_of(rows: Iterable[TokenRow]) -> list[str]:
+    """The English table, and behind it what else the phonemes hold, in order of code points."""
+    table = SymbolTable()
+    others = {character for row in rows for character in row.phonemes if character not in table}
+    return [*table.symbols, *sorted(others)]
