@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -27,7 +27,64 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "speaker": str,
     "split": str,
 }
-_OPTIONAL: dict[str, type | tuple[type, ...]] = {"phonemes": str, "durations_s": list}
+_OPTIONAL: dict[str, type | tuple[type, ...]] = {
+    "phonemes": str,
+    "durations_s": list,
+    "cleaning": dict,
+}
+
+
+@dataclass(frozen=True)
+class CleaningRecord:
+    """What cleaning measured on one recording and changed in it; None where a step did nothing.
+
+    Attributes:
+        part_s: Start and end in the longer recording that it was cut out of.
+        num_channels: Channels that became one.
+        trimmed_s: Seconds cut from the head and from the tail.
+        original_hz: Sampling rate before resampling.
+        loudness_lufs: Loudness before levelling.
+        gain_db: Gain that was applied.
+        clipped_share: Share of the samples on clipped plateaus.
+        bandwidth_hz: Frequency up to which the recording reaches.
+        characters_per_second: Letters of the transcript per second of speech.
+    """
+
+    part_s: tuple[float, float] | None = None
+    num_channels: int | None = None
+    trimmed_s: tuple[float, float] | None = None
+    original_hz: int | None = None
+    loudness_lufs: float | None = None
+    gain_db: float | None = None
+    clipped_share: float | None = None
+    bandwidth_hz: float | None = None
+    characters_per_second: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The steps that did something."""
+        return {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> CleaningRecord:
+        """The inverse of `to_json`.
+
+        Raises:
+            CorpusError: If a key is unknown or a value is not what that key holds.
+        """
+        kinds = {f.name: str(f.type) for f in fields(cls)}
+        if unknown := sorted(set(row) - set(kinds)):
+            raise CorpusError(f"unknown key {', '.join(unknown)} in cleaning.")
+        values: dict[str, Any] = {}
+        for key, value in row.items():
+            pair = kinds[key].startswith("tuple")
+            numbers = value if pair and isinstance(value, list | tuple) else [value]
+            numeric = all(isinstance(n, int | float) and math.isfinite(n) for n in numbers)
+            if len(numbers) != 1 + pair or not numeric or any(isinstance(n, bool) for n in numbers):
+                raise CorpusError(
+                    f"{key} in cleaning is not {'two numbers' if pair else 'a number'}."
+                )
+            values[key] = tuple(numbers) if pair else value
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -44,6 +101,7 @@ class Utterance:
         phonemes: One character a symbol, without the boundary symbols, or None.
         durations_s: Seconds of every symbol with the silence at both ends first and last
             (`len(phonemes) + 2` numbers), or None.
+        cleaning: What cleaning measured and changed, or None.
     """
 
     id: str
@@ -54,6 +112,7 @@ class Utterance:
     split: str
     phonemes: str | None = None
     durations_s: tuple[float, ...] | None = None
+    cleaning: CleaningRecord | None = None
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -200,6 +259,7 @@ def _parse(line: bytes, folder: Path) -> Utterance:
         split=row["split"],
         phonemes=row.get("phonemes"),
         durations_s=None if durations is None else tuple(float(d) for d in durations),
+        cleaning=CleaningRecord.from_json(row["cleaning"]) if "cleaning" in row else None,
     )
 
 
@@ -219,4 +279,6 @@ def _as_row(utterance: Utterance, folder: Path) -> dict[str, Any]:
         row["phonemes"] = utterance.phonemes
     if utterance.durations_s is not None:
         row["durations_s"] = [round(d, 6) for d in utterance.durations_s]
+    if utterance.cleaning is not None:
+        row["cleaning"] = utterance.cleaning.to_json()
     return row

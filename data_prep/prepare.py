@@ -1,191 +1,159 @@
-"""A corpus in, a clean manifest out: every recording decoded once, every rejection explained."""
+"""A corpus in, a clean manifest out: every recording decoded once, every rejection explained.
+
+Entries pass one by one and in their order, whoever judges them, so that the output does not depend
+on the number of processes. Verdicts are journalled: a killed run goes on, and a run on a grown
+corpus judges only what is new.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ..errors import ConfigError, CorpusError, UnsupportedAudio
-from ..tokenizer.audio import inspect_audio, read_audio
+from ..errors import ConfigError, CorpusError, UnsupportedText
+from ..slm.text import TextFrontEnd
 from ..tokenizer.files import write_atomically
-from .manifest import SPLITS, Utterance, storable, write_json_lines, write_manifest
+from .cleaning.duplicates import DuplicateIndex
+from .cleaning.journal import Journal
+from .cleaning.options import CleaningOptions
+from .cleaning.recording import AUDIO_FOLDER, Cleaned, Verdict
+from .cleaning.workers import CleaningWorkers, Task, in_order, is_crash
+from .manifest import Utterance, storable, write_json_lines, write_manifest
 from .readers import Recording, Rejection, read_corpus
+from .splits import assign_splits
+from .summary import PrepareSummary, draw_summary, summarise
 
-SILENCE_PEAK = 1e-3  # -60 dBFS: below the noise floor of any recording that holds speech
-KEPT_SHARE = (
-    0.98  # a decoder may lose its last packet; a file that ends well before its header says is cut
-)
+__all__ = ["CleaningOptions", "PrepareSummary", "assign_splits", "fit_durations", "prepare_corpus"]
 
+JOURNAL_NAME = "prepare.journal"
+_RESULTS = ("manifest.jsonl", "rejected.jsonl", "summary.json", "summary.png")
+_STORED = re.compile(r"[A-Za-z0-9_-]*-[0-9a-f]{12}\.flac")
+_UNFINISHED = re.compile(r"\..+\.flac\..+|\.(manifest|rejected|summary)\..+|\.prepare\.journal\..+")
 
-@dataclass(frozen=True)
-class PrepareSummary:
-    """What `prepare_corpus` did.
-
-    Attributes:
-        manifest: Path of the manifest.
-        utterances: Accepted recordings of each split.
-        seconds: Their total duration, of each split.
-        speakers: Known speakers of each split.
-        rejected: Rejections by kind.
-        shared_speakers: Speakers that the corpus itself puts in more than one split.
-    """
-
-    manifest: Path
-    utterances: dict[str, int]
-    seconds: dict[str, float]
-    speakers: dict[str, int]
-    rejected: dict[str, int] = field(default_factory=dict)
-    shared_speakers: int = 0
-
-    def table(self) -> str:
-        """A table for people: one row a split, then the rejections."""
-        lines = [f"{'split':<8}{'utterances':>12}{'hours':>10}{'speakers':>10}"]
-        for split in SPLITS:
-            if self.utterances[split]:
-                hours = self.seconds[split] / 3600
-                lines.append(
-                    f"{split:<8}{self.utterances[split]:>12}{hours:>10.3f}{self.speakers[split]:>10}"
-                )
-        reasons = ", ".join(f"{count} {kind}" for kind, count in sorted(self.rejected.items()))
-        total = sum(self.rejected.values())
-        lines.append(f"rejected {total}" + (f" ({reasons}); see rejected.jsonl" if total else ""))
-        if self.shared_speakers:
-            lines.append(
-                f"{self.shared_speakers} speakers are in more than one split of the corpus"
-            )
-        return "\n".join(lines)
+Corpus = str | Path | Sequence[str | Path]
 
 
 def prepare_corpus(
-    corpus: Path,
+    corpus: Corpus | Iterator[Recording | Rejection],
     out: Path,
     *,
-    min_seconds: float = 0.4,
-    max_seconds: float = 30.0,
+    options: CleaningOptions | None = None,
+    min_seconds: float | None = None,
+    max_seconds: float | None = None,
     valid_share: float = 0.05,
+    test_share: float = 0.0,
     valid_pattern: str | None = None,
+    resplit: bool = False,
     seed: int = 0,
     require_text: bool = True,
+    require_phonemes: bool = False,
+    front_end: TextFrontEnd | None = None,
+    layout: str | None = None,
+    reader_options: Mapping[str, object] | None = None,
+    workers: int = 1,
+    plot: bool = False,
     progress: bool = True,
 ) -> PrepareSummary:
-    """Check every recording of a corpus and write the manifest of the good ones.
+    """Check and clean every recording of a corpus and write the manifest of the good ones.
+
+    Run again after an interruption, it goes on and ends in the same bytes as an undisturbed run.
 
     Args:
-        corpus: A folder of recordings with `.txt` transcripts, a JSONL list, or a folder of those.
-        out: Folder for `manifest.jsonl`, `rejected.jsonl` and `summary.json`.
-        min_seconds: Shorter recordings are rejected.
-        max_seconds: Longer ones too.
+        corpus: What `read_corpus` takes, or the entries themselves.
+        out: Folder for `manifest.jsonl`, `rejected.jsonl`, `summary.json`, a journal of verdicts
+            and, where cleaning changes audio, `audio/`.
+        options: The steps of cleaning.
+        min_seconds: In place of that of `options`.
+        max_seconds: Likewise.
         valid_share: Share of the speakers that are held out for validation.
+        test_share: Share of the speakers that are held out for tests.
         valid_pattern: Regular expression; speakers whose name it finds are held out instead.
+        resplit: Let no split of the corpus stand, so that surely no speaker is in two.
         seed: Chooses who is held out; which side a speaker falls on does not depend on the others.
         require_text: Reject recordings without a transcript; else they are kept with empty text.
+        require_phonemes: Reject recordings without phonemes, or that `front_end` cannot read.
+        front_end: Writes the phonemes of transcripts that bring none.
+        layout: As `read_corpus` takes it.
+        reader_options: Likewise.
+        workers: Processes. With more than one, a script must guard its start by
+            `if __name__ == "__main__"`.
+        plot: Draw `summary.png` too, if matplotlib is installed.
         progress: Show a bar.
 
     Raises:
         ConfigError: If an option makes no sense.
+        MissingExtra: If a step needs a package that is not installed.
         CorpusError: If nothing is found, no recording has a transcript, or all are rejected.
     """
-    pattern = _checked_options(min_seconds, max_seconds, valid_share, valid_pattern)
-    entries = list(read_corpus(corpus))
-    recordings = [entry for entry in entries if isinstance(entry, Recording)]
-    if not entries:
+    options = options or CleaningOptions()
+    options = replace(
+        options,
+        min_seconds=options.min_seconds if min_seconds is None else min_seconds,
+        max_seconds=options.max_seconds if max_seconds is None else max_seconds,
+    )
+    pattern = _checked_split(valid_share, test_share, valid_pattern)
+    if workers < 1:
+        raise ConfigError(f"{workers} worker processes cannot work; give 1 or more.")
+    options.require_extras()
+    if isinstance(corpus, Iterator):
+        name, entries = "the corpus", corpus
+    else:
+        name = str(corpus) if isinstance(corpus, str | Path) else ", ".join(map(str, corpus))
+        entries = iter(read_corpus(corpus, layout, **(reader_options or {})))
+    found = _judge_all(
+        tqdm(entries, desc="prepare", unit="file", disable=not progress),
+        out,
+        options,
+        require_text,
+        workers,
+    )
+    if not found.total:
         raise CorpusError(
-            f"{corpus} holds no recordings (WAV, FLAC, OGG, MP3 or Opus) and no JSONL list of them."
+            f"{name} holds no recordings (WAV, FLAC, OGG, MP3 or Opus) and no list of them."
         )
-    if require_text and recordings and not any(recording.text for recording in recordings):
+    if require_text and found.recordings and not found.with_text:
         raise CorpusError(
-            f"No recording in {corpus} has a transcript; put a .txt of the same name beside each, "
+            f"No recording in {name} has a transcript; put a .txt of the same name beside each, "
             "or allow missing text (enough for codec training)."
         )
-    accepted: list[tuple[Recording, float]] = []
-    rejected: list[Rejection] = []
-    seen: set[str] = set()
-    for entry in tqdm(entries, desc="prepare", unit="file", disable=not progress):
-        verdict = (
-            entry
-            if isinstance(entry, Rejection)
-            else _judge(entry, seen, min_seconds, max_seconds, require_text)
-        )
-        if isinstance(verdict, Rejection):
-            rejected.append(verdict)
-        elif isinstance(entry, Recording):
-            seen.add(entry.id)
-            accepted.append((entry, verdict))
-    out.mkdir(parents=True, exist_ok=True)
+    if front_end is not None or require_phonemes:
+        _add_phonemes(found, front_end, require_phonemes)
     ledger = out / "rejected.jsonl"
+    rejected = [rejection for _, rejection in sorted(found.rejected, key=lambda pair: pair[0])]
     write_json_lines(
         ledger, ({k: storable(v) for k, v in asdict(rejection).items()} for rejection in rejected)
     )
-    if not accepted:
+    if not found.accepted:
         raise CorpusError(
-            f"All {len(entries)} recordings of {corpus} were rejected; {ledger} says why for each."
+            f"All {found.total} recordings of {name} were rejected; {ledger} says why for each."
         )
-    splits = assign_splits([recording for recording, _ in accepted], valid_share, seed, pattern)
+    splits = assign_splits(
+        [recording for _, recording, _ in found.accepted],
+        valid_share,
+        seed,
+        pattern,
+        test_share=test_share,
+        resplit=resplit,
+    )
     utterances = [
-        Utterance(
-            id=recording.id,
-            audio=recording.audio,
-            seconds=seconds,
-            text=recording.text or "",
-            speaker=recording.speaker,
-            split=split,
-            phonemes=recording.phonemes,
-            durations_s=fit_durations(recording.durations_s, seconds),
-        )
-        for (recording, seconds), split in zip(accepted, splits, strict=True)
+        _utterance(recording, cleaned, split, out)
+        for (_, recording, cleaned), split in zip(found.accepted, splits, strict=True)
     ]
-    write_manifest(out / "manifest.jsonl", utterances)
-    summary = _summarise(out / "manifest.jsonl", utterances, rejected)
+    _clear_leftovers(out, utterances)
+    summary = summarise(out / "manifest.jsonl", utterances, rejected)
     numbers = asdict(summary) | {"manifest": summary.manifest.name}
     write_atomically(out / "summary.json", (json.dumps(numbers, indent=2) + "\n").encode())
+    if plot:
+        with suppress(ImportError):
+            draw_summary(summary, out / "summary.png")
+    write_manifest(summary.manifest, utterances)  # last: where it is, the rest is whole
     return summary
-
-
-def assign_splits(
-    recordings: Sequence[Recording],
-    valid_share: float,
-    seed: int,
-    pattern: re.Pattern[str] | None = None,
-) -> list[str]:
-    """Choose a split for each recording so that no speaker is in two, unless the corpus says so.
-
-    A given split stands, and the speaker's other recordings follow it. Otherwise the hash of seed
-    and speaker decides, so that a grown corpus keeps its split. With a single speaker, or unknown
-    ones, the recording's id takes the speaker's place.
-    """
-    given = {r.speaker: r.split for r in reversed(recordings) if r.split is not None and r.speaker}
-    alone = len({r.speaker for r in recordings}) == 1
-    keys = [r.id if alone or not r.speaker else r.speaker for r in recordings]
-    free = {
-        key: _fraction(seed, key)
-        for key, r in zip(keys, recordings, strict=True)
-        if r.split is None and (alone or r.speaker not in given)
-    }
-    if pattern is not None:
-        held_out = {
-            k
-            for k, r in zip(keys, recordings, strict=True)
-            if k in free and pattern.search(r.speaker)
-        }
-    else:
-        held_out = {key for key, fraction in free.items() if fraction < valid_share}
-        whole = len(free) == len(set(keys))  # the corpus brought no split: it must get both sides
-        if whole and valid_share > 0 and len(free) > 1:
-            by_fraction = sorted(free, key=lambda key: (free[key], key))
-            held_out = (held_out or {by_fraction[0]}) - {by_fraction[-1]}
-    return [
-        r.split
-        or (None if alone else given.get(r.speaker))
-        or ("valid" if key in held_out else "train")
-        for key, r in zip(keys, recordings, strict=True)
-    ]
 
 
 def fit_durations(
@@ -203,89 +171,158 @@ def fit_durations(
     return tuple(fitted)
 
 
-def measure_recording(path: Path, min_seconds: float, max_seconds: float) -> float:
-    """Decode a recording whole and return its seconds.
+@dataclass
+class _Found:
+    """Entries by verdict, each with its place in the corpus."""
 
-    Raises:
-        UnsupportedAudio: If it cannot be decoded, breaks off, is silent, or has a duration out of
-            bounds.
-    """
-    try:
-        info = inspect_audio(path, max_seconds)
-        waveform = read_audio(path, info.sampling_rate, max_seconds)
-    except OSError as error:
-        raise UnsupportedAudio(
-            f"{path} cannot be opened ({error.strerror}); check its permissions."
-        ) from error
-    if len(waveform) < KEPT_SHARE * info.num_samples:
-        raise UnsupportedAudio(
-            f"{path} breaks off after {len(waveform)} of {info.num_samples} samples; restore it."
-        )
-    seconds = len(waveform) / info.sampling_rate
-    if seconds < min_seconds:
-        raise UnsupportedAudio(
-            f"{path} lasts {seconds:.2f} s, the least here is {min_seconds:g} s; leave it out."
-        )
-    if float(waveform.abs().max()) < SILENCE_PEAK:
-        raise UnsupportedAudio(f"{path} is silent (its peak is under -60 dBFS); leave it out.")
-    return seconds
+    total: int = 0
+    recordings: int = 0
+    with_text: int = 0
+    accepted: list[tuple[int, Recording, Cleaned]] = field(default_factory=list)
+    rejected: list[tuple[int, Rejection]] = field(default_factory=list)
 
 
-def _judge(
-    recording: Recording, seen: set[str], min_seconds: float, max_seconds: float, require_text: bool
-) -> float | Rejection:
-    name, audio = recording.id, str(recording.audio)
-    if name in seen:
-        return Rejection(
-            name, audio, f"The id {name!r} was there before; ids must differ.", "duplicate"
-        )
-    if require_text and not recording.text:
-        return Rejection(
-            name, audio, "There is no transcript; add one, or allow missing text.", "transcript"
-        )
-    try:
-        return measure_recording(recording.audio, min_seconds, max_seconds)
-    except UnsupportedAudio as error:
-        return Rejection(name, audio, str(error), "audio")
+def _judge_all(
+    entries: Iterable[Recording | Rejection],
+    out: Path,
+    options: CleaningOptions,
+    require_text: bool,
+    workers: int,
+) -> _Found:
+    found, seen, sounds = _Found(), dict[str, str](), DuplicateIndex()
+    keys: list[str] = []
+    fresh: dict[str, str] = {}
+    out.mkdir(parents=True, exist_ok=True)
+    with (
+        Journal(out / JOURNAL_NAME, options, require_text) as journal,
+        CleaningWorkers(options, out, require_text, workers) as pool,
+    ):
+
+        def decide(recording: Recording) -> Task | Verdict:
+            if recording.id in seen:
+                return _repeated(
+                    recording,
+                    "duplicate id",
+                    f"The id {recording.id!r} was there before; ids must differ.",
+                )
+            key = journal.key(recording)
+            if key is not None:
+                keys.append(key)
+                if (known := journal.find(key, recording, out)) is not None:
+                    return known
+                fresh[recording.id] = key
+            return pool.submit(recording)
+
+        for place, (entry, verdict) in enumerate(in_order(iter(entries), decide, pool)):
+            if place == 0:
+                # What stands here describes an earlier run, whose audio this one may replace
+                for name in _RESULTS:
+                    (out / name).unlink(missing_ok=True)
+            found.total += 1
+            if isinstance(entry, Recording):
+                found.recordings += 1
+                found.with_text += bool(entry.text)
+                key = fresh.pop(entry.id, None)
+                if key is not None and not is_crash(verdict):
+                    journal.add(key, verdict)
+            if isinstance(entry, Recording) and isinstance(verdict, Cleaned):
+                verdict = _first_of_its_sound(entry, verdict, options, sounds, seen)
+            if isinstance(verdict, Rejection):
+                found.rejected.append((place, verdict))
+            elif isinstance(entry, Recording):
+                seen[entry.id] = entry.text or ""
+                sounds.add(entry.id, verdict)
+                # The encoded audio of a whole corpus would not fit into memory
+                found.accepted.append((place, replace(entry, content=None), verdict))
+        journal.compact(keys)
+    return found
 
 
-def _fraction(seed: int, key: str) -> float:
-    digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+def _first_of_its_sound(
+    recording: Recording,
+    cleaned: Cleaned,
+    options: CleaningOptions,
+    sounds: DuplicateIndex,
+    seen: Mapping[str, str],
+) -> Verdict:
+    if options.duplicates and (first := sounds.find_exact(cleaned)) is not None:
+        kind, claim = "duplicate audio", "has the same samples as"
+    elif options.near_duplicates and (first := sounds.find_near(cleaned)) is not None:
+        kind, claim = "near duplicate", "sounds the same as"
+    else:
+        return cleaned
+    other = "" if seen[first] == (recording.text or "") else ", though with another transcript"
+    return _repeated(
+        recording, kind, f"{recording.audio} {claim} {first!r}{other}; the first stays."
+    )
 
 
-def _checked_options(
-    min_seconds: float, max_seconds: float, valid_share: float, valid_pattern: str | None
+def _repeated(recording: Recording, kind: str, reason: str) -> Rejection:
+    return Rejection(recording.id, storable(str(recording.audio)), storable(reason), kind)
+
+
+def _add_phonemes(found: _Found, front_end: TextFrontEnd | None, required: bool) -> None:
+    accepted = []
+    for place, recording, cleaned in found.accepted:
+        reason = "There are no phonemes; give a front end, or do without them."
+        phonemes = recording.phonemes
+        if phonemes is None and front_end is not None and recording.text:
+            try:
+                phonemes = front_end.phonemize(recording.text)
+            except UnsupportedText as error:
+                reason = str(error)
+        if phonemes is None and required:
+            audio = storable(str(recording.audio))
+            found.rejected.append((place, Rejection(recording.id, audio, reason, "phonemes")))
+        else:
+            accepted.append((place, replace(recording, phonemes=phonemes), cleaned))
+    found.accepted = accepted
+
+
+def _utterance(recording: Recording, cleaned: Cleaned, split: str, out: Path) -> Utterance:
+    return Utterance(
+        id=recording.id,
+        audio=recording.audio if cleaned.audio is None else out.absolute() / cleaned.audio,
+        seconds=cleaned.seconds,
+        text=recording.text or "",
+        speaker=recording.speaker,
+        split=split,
+        phonemes=recording.phonemes,
+        durations_s=fit_durations(cleaned.durations_s, cleaned.seconds),
+        cleaning=cleaned.record,
+    )
+
+
+def _clear_leftovers(out: Path, utterances: Sequence[Utterance]) -> None:
+    """Remove what a killed run was writing, and stored audio that nothing names any more."""
+    for path in out.iterdir():
+        if _UNFINISHED.fullmatch(path.name):
+            path.unlink()
+    named = {str(utterance.audio) for utterance in utterances}
+    for folder in sorted((out.absolute() / AUDIO_FOLDER).glob("[0-9a-f][0-9a-f]")):
+        for path in list(folder.iterdir()):
+            stale = _STORED.fullmatch(path.name) and str(path) not in named
+            if stale or _UNFINISHED.fullmatch(path.name):
+                path.unlink()
+        with suppress(OSError):  # somebody's own file lies in it
+            folder.rmdir()
+    with suppress(OSError):
+        (out / AUDIO_FOLDER).rmdir()
+
+
+def _checked_split(
+    valid_share: float, test_share: float, valid_pattern: str | None
 ) -> re.Pattern[str] | None:
-    if not 0 <= min_seconds < max_seconds:
-        raise ConfigError(
-            f"{min_seconds:g} to {max_seconds:g} s is no range of durations; give 0 <= min < max."
-        )
     if not 0 <= valid_share < 1:
         raise ConfigError(
             f"A validation share of {valid_share:g} makes no sense; give 0 <= share < 1."
+        )
+    if not (0 <= test_share and valid_share + test_share < 1):
+        raise ConfigError(
+            f"Shares of {valid_share:g} for validation and {test_share:g} for tests leave nothing "
+            "to train on; give less than 1 together."
         )
     try:
         return None if valid_pattern is None else re.compile(valid_pattern)
     except re.error as error:
         raise ConfigError(f"{valid_pattern!r} is not a regular expression ({error}).") from error
-
-
-def _summarise(
-    manifest: Path, utterances: Sequence[Utterance], rejected: Iterable[Rejection]
-) -> PrepareSummary:
-    speakers = {
-        split: {u.speaker for u in utterances if u.split == split and u.speaker} for split in SPLITS
-    }
-    homes = Counter(speaker for known in speakers.values() for speaker in known)
-    return PrepareSummary(
-        manifest=manifest,
-        utterances={split: sum(u.split == split for u in utterances) for split in SPLITS},
-        seconds={
-            split: round(sum(u.seconds for u in utterances if u.split == split), 3)
-            for split in SPLITS
-        },
-        speakers={split: len(known) for split, known in speakers.items()},
-        rejected=dict(sorted(Counter(rejection.kind for rejection in rejected).items())),
-        shared_speakers=sum(count > 1 for count in homes.values()),
-    )

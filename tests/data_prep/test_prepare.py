@@ -56,7 +56,7 @@ def test_bad_files_are_in_the_ledger_and_good_ones_in_the_manifest(tmp_path, ton
         "good",
     }
     assert set(rejected) == bad
-    assert {rejected["untold"]["kind"], rejected["good"]["kind"]} == {"transcript", "duplicate"}
+    assert {rejected["untold"]["kind"], rejected["good"]["kind"]} == {"transcript", "duplicate id"}
     assert all(row["reason"].endswith(".") for row in rejected.values())
     assert sum(summary.rejected.values()) == len(bad)
     assert "rejected 11" in summary.table()
