@@ -65,7 +65,6 @@ class AutoregressiveModel(LanguageModel):
     config_class = AutoregressiveConfig
     config: AutoregressiveConfig
     base_model_prefix = "autoregressive"
-    _no_split_modules = ["Block"]  # noqa: RUF012 - the base class declares a list
 
     def __init__(self, config: AutoregressiveConfig) -> None:
         super().__init__(config)

@@ -47,7 +47,6 @@ class NonAutoregressiveModel(LanguageModel):
     config_class = NonAutoregressiveConfig
     config: NonAutoregressiveConfig
     base_model_prefix = "nonautoregressive"
-    _no_split_modules = ["Block"]  # noqa: RUF012 - the base class declares a list
 
     def __init__(self, config: NonAutoregressiveConfig) -> None:
         super().__init__(config)
