@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
 MAX_CONTENT_BYTES = 1 << 30
-_READ_ROWS = 64  # of a Parquet file at a time; its row groups may hold a thousand recordings
+_READ_ROWS = 16  # of a Parquet file at a time; its row groups may hold a thousand recordings
 # Where a dataset may say that its audio lies: the Hub, this machine, and archives on either. A list
 # from elsewhere sends nobody to other addresses.
 _FETCHED = {"hf", "file", "zip", "tar", "gzip", "xz", "bz2", "zstd"}
@@ -88,7 +88,36 @@ class DatasetReader:
             folder: Where relative paths of audio begin.
             split: The split of rows that name none.
         """
-        rows, found = self._undecoded(rows)
+        if rows.features is None:  # a stream that tells its columns only by its rows
+            return self._entries(rows, {}, label, folder, split)
+        found, typed = self._columns(rows.features)
+        if "audio" in found:
+            rows = rows.select_columns(sorted(set(found.values())))
+            if typed:
+                from datasets import Audio
+
+                rows = rows.cast_column(found["audio"], Audio(decode=False))
+        return self._entries(rows, found, label, folder, split)
+
+    def _columns(self, features: Mapping[str, Any]) -> tuple[dict[str, str], bool]:
+        """Our column names to the dataset's, and whether the audio has the type `Audio`."""
+        from datasets import Audio
+
+        found = find_columns(list(features), self.columns)
+        typed = [name for name, kind in features.items() if isinstance(kind, Audio)]
+        if typed and found.get("audio") not in typed and "audio" not in self.columns:
+            known = [name for name in ALIASES["audio"] if name in typed]
+            found["audio"] = (known or typed)[0]
+        return found, found.get("audio") in typed
+
+    def _entries(
+        self,
+        rows: Iterable[dict[str, Any]],
+        found: dict[str, str],
+        label: str,
+        folder: Path,
+        split: str | None,
+    ) -> Iterator[Recording | Rejection]:
         iterator = iter(rows)
         first = next(iterator, None)
         if first is None:
@@ -96,9 +125,12 @@ class DatasetReader:
         found = found or find_columns(list(first), self.columns)
         if "audio" not in found:
             yield Rejection(
-                label, "", f"{label} has no audio column; its columns are {', '.join(first)}: "
-                "name one by the option columns.", LIST,
-            )  # fmt: skip
+                label,
+                "",
+                f"{label} has no audio column; its columns are {', '.join(first)}: "
+                "name one by the option columns.",
+                LIST,
+            )
             return
         for number, row in enumerate(chain([first], iterator)):
             values = {key: row[name] for key, name in found.items()}
@@ -140,69 +172,67 @@ class DatasetReader:
         from datasets import load_from_disk
 
         several = (corpus / "dataset_dict.json").is_file()
-        folders = sorted(p for p in corpus.iterdir() if _saved(p)) if several else [corpus]
-        for folder in folders:
+        for folder in sorted(p for p in corpus.iterdir() if _saved(p)) if several else [corpus]:
             if several and self.split and folder.name != self.split:
                 continue
             label = folder.name if several else "row"
-            yield from self._guarded(folder, lambda f=folder: load_from_disk(str(f)), label)
+
+            def entries(
+                folder: Path = folder, label: str = label
+            ) -> Iterator[Recording | Rejection]:
+                rows = load_from_disk(str(folder))
+                return self.read_rows(rows, label, folder, split_of(folder.name))
+
+            yield from _guarded(folder, label, entries)
 
     def _from_parquet(self, corpus: Path) -> Iterator[Recording | Rejection]:
-        from datasets import load_dataset
-
         for path in [corpus] if corpus.is_file() else sorted(corpus.rglob("*.parquet")):
             inside = path.relative_to(corpus if corpus.is_dir() else corpus.parent)
             split = next((s for p in (path.stem, *inside.parts[-2:-1]) if (s := split_of(p))), None)
             if self.split and split != split_of(self.split):
                 continue
-            yield from self._guarded(
-                path,
-                lambda path=path: load_dataset(  # streamed, so that no copy goes to the cache
-                    "parquet",
-                    data_files={"all": [str(path)]},
-                    split="all",
-                    streaming=True,
-                    batch_size=_READ_ROWS,
-                ),
-                storable(inside.with_suffix("").as_posix()),
-                split,
-            )
+            label = storable(inside.with_suffix("").as_posix())
 
-    def _guarded(
-        self, path: Path, opened: Any, label: str, split: str | None = None
+            def entries(
+                path: Path = path, label: str = label, split: str | None = split
+            ) -> Iterator[Recording | Rejection]:
+                return self._parquet_entries(path, label, split)
+
+            yield from _guarded(path, label, entries)
+
+    def _parquet_entries(
+        self, path: Path, label: str, split: str | None
     ) -> Iterator[Recording | Rejection]:
-        """The rows of a local file; where it is damaged, the rest of it is one rejection."""
-        count = 0
-        try:
-            folder = path if path.is_dir() else path.parent
-            for entry in self.read_rows(opened(), label, folder, split or split_of(path.name)):
-                count += 1
-                yield entry
-        except (CorpusError, ConfigError):
-            raise
-        except Exception as error:  # pyarrow, datasets and fsspec each raise their own
-            yield Rejection(
-                label, str(path), f"{path} cannot be read after row {count} "
-                f"({_first_line(error)}); restore it.", LIST,
-            )  # fmt: skip
+        """The rows of one file, by pyarrow: `load_dataset` reads whole row groups ahead."""
+        from datasets import Features
+        from pyarrow.parquet import ParquetFile
 
-    def _undecoded(self, rows: Any) -> tuple[Any, dict[str, str]]:
-        """The dataset with the columns that we need, its audio encoded; empty if it cannot tell."""
-        from datasets import Audio
+        with ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+            found, _ = self._columns(Features.from_arrow_schema(file.schema_arrow))
+            wanted = sorted(set(found.values())) if "audio" in found else None
+            batches = file.iter_batches(_READ_ROWS, columns=wanted, use_threads=False)
+            rows = (row for batch in batches for row in batch.to_pylist())
+            yield from self._entries(rows, found, label, path.parent, split)
 
-        if rows.features is None:
-            return rows, {}
-        found = find_columns(list(rows.features), self.columns)
-        typed = [name for name, kind in rows.features.items() if isinstance(kind, Audio)]
-        if typed and found.get("audio") not in typed and "audio" not in self.columns:
-            known = [name for name in ALIASES["audio"] if name in typed]
-            found["audio"] = (known or typed)[0]
-        if "audio" not in found:
-            return rows, {}
-        rows = rows.select_columns(sorted(set(found.values())))
-        if found["audio"] in typed:
-            rows = rows.cast_column(found["audio"], Audio(decode=False))
-        return rows, found
+
+def _guarded(
+    path: Path, label: str, opened: Callable[[], Iterator[Recording | Rejection]]
+) -> Iterator[Recording | Rejection]:
+    """The entries of a local file; where it is damaged, the rest of it is one rejection."""
+    count = 0
+    try:
+        for entry in opened():
+            count += 1
+            yield entry
+    except (CorpusError, ConfigError):
+        raise
+    except Exception as error:  # pyarrow, datasets and fsspec each raise their own
+        yield Rejection(
+            label,
+            str(path),
+            f"{path} cannot be read after row {count} ({_first_line(error)}); restore it.",
+            LIST,
+        )
 
 
 def is_hub_name(corpus: str | Path) -> bool:

@@ -49,6 +49,8 @@ class JsonLinesReader:
 
     def _entries(self, path: Path) -> Iterator[Recording | Rejection]:
         split = split_of(path.stem)
+        known: tuple[str, ...] = ()
+        found: dict[str, str] = {}
         for line in read_lines(path):
             if isinstance(line, Rejection):
                 yield line
@@ -60,7 +62,8 @@ class JsonLinesReader:
                     line.where, "", f"The line {line.where} is not a JSON object ({error})."
                 )
                 continue
-            found = find_columns(row, self.columns)
+            if tuple(row) != known:  # as a rule all lines have the same columns
+                known, found = tuple(row), find_columns(row, self.columns)
             values = {key: row[name] for key, name in found.items()}
             yield entry_from_row(values, path.parent, line.where, split)
 
