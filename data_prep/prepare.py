@@ -208,7 +208,11 @@ def _judge_all(
             key = journal.key(recording)
             if key is not None:
                 keys.append(key)
-                if (known := journal.find(key, recording, out)) is not None:
+                known = journal.find(key, recording)
+                if isinstance(known, Rejection):
+                    return known
+                # The stored audio of a duplicate was removed, and is not needed to know it again
+                if known is not None and (known.is_stored(out) or sounds.find(known, options)):
                     return known
                 fresh[recording.id] = key
             return pool.submit(recording)
@@ -245,12 +249,12 @@ def _first_of_its_sound(
     sounds: DuplicateIndex,
     seen: Mapping[str, str],
 ) -> Verdict:
-    if options.duplicates and (first := sounds.find_exact(cleaned)) is not None:
-        kind, claim = "duplicate audio", "has the same samples as"
-    elif options.near_duplicates and (first := sounds.find_near(cleaned)) is not None:
-        kind, claim = "near duplicate", "sounds the same as"
-    else:
+    found = sounds.find(cleaned, options)
+    if found is None:
         return cleaned
+    first, is_exact = found
+    kind = "duplicate audio" if is_exact else "near duplicate"
+    claim = "has the same samples as" if is_exact else "sounds the same as"
     other = "" if seen[first] == (recording.text or "") else ", though with another transcript"
     return _repeated(
         recording, kind, f"{recording.audio} {claim} {first!r}{other}; the first stays."

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .fingerprint import MAX_DIFFERENCE, NUM_BYTES
+from .options import CleaningOptions
 from .recording import Cleaned
 
 _BUCKET_S = 0.1
@@ -21,6 +22,14 @@ class DuplicateIndex:
     def __init__(self) -> None:
         self._exact: dict[bytes, str] = {}
         self._buckets: dict[int, _Bucket] = {}
+
+    def find(self, cleaned: Cleaned, options: CleaningOptions) -> tuple[str, bool] | None:
+        """Id of an earlier recording and whether its samples are the same, as far as asked for."""
+        if options.duplicates and (name := self.find_exact(cleaned)) is not None:
+            return name, True
+        if options.near_duplicates and (name := self.find_near(cleaned)) is not None:
+            return name, False
+        return None
 
     def find_exact(self, cleaned: Cleaned) -> str | None:
         """Id of the recording with the same samples, or None."""

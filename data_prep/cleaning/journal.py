@@ -1,6 +1,6 @@
 """Verdicts of a run, a line each as they fall, so that a killed run goes on where it stopped.
 
-Only whole lines count. A verdict is found again by a key of all that it is a function of: the entry,
+Only whole lines count, by a checksum. A verdict is found again by a key of all that it is a function of: the entry,
 the file's size and time of change, and the options.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -61,8 +62,8 @@ class Journal:
         known = json.dumps([self._settings, source, entry, recording.durations_s])
         return hashlib.sha256(known.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
-    def find(self, key: str, recording: Recording, out: Path) -> Verdict | None:
-        """The verdict of an earlier run, unless the audio that it stored is gone."""
+    def find(self, key: str, recording: Recording) -> Verdict | None:
+        """The verdict of an earlier run; whether the audio that it stored is still there, ask it."""
         if key not in self._places:
             return None
         row = _row(self._line(key))
@@ -70,14 +71,7 @@ class Journal:
             return None
         if "cleaned" not in row:
             return Rejection(recording.id, str(row["audio"]), str(row["reason"]), str(row["kind"]))
-        cleaned = _cleaned(row["cleaned"])
-        if cleaned.audio is not None:
-            try:
-                if (out / cleaned.audio).stat().st_size != cleaned.num_bytes:
-                    return None
-            except OSError:
-                return None
-        return cleaned
+        return _cleaned(row["cleaned"])
 
     def add(self, key: str, verdict: Verdict) -> None:
         """Write a verdict down before the next one is waited for."""
@@ -89,7 +83,8 @@ class Journal:
             }
         else:
             row = {"cleaned": _cleaned_row(verdict)}
-        line = json.dumps({"key": key, **row}).encode() + b"\n"
+        body = json.dumps({"key": key, **row}).encode()
+        line = b"%08x %b\n" % (zlib.crc32(body), body)
         self._places[key] = (self._file.seek(0, os.SEEK_END), len(line))
         self._file.write(line)
         self._file.flush()
@@ -124,16 +119,8 @@ class Journal:
 
 def _row(line: bytes) -> dict[str, Any] | None:
     """A line as it was written, or None if something happened to it."""
-    try:
-        row = json.loads(line)
-        keys = set(row)
-        if keys == {"key", "cleaned"}:
-            _cleaned(row["cleaned"])
-        elif keys != {"key", "audio", "kind", "reason"}:
-            return None
-    except Exception:  # whatever a damaged line does: it is judged anew
-        return None
-    return row if isinstance(row["key"], str) else None
+    checksum, _, body = line.rstrip(b"\n").partition(b" ")
+    return json.loads(body) if checksum == b"%08x" % zlib.crc32(body) else None
 
 
 def _cleaned_row(cleaned: Cleaned) -> dict[str, Any]:

@@ -53,6 +53,13 @@ class Cleaned:
     active_s: float = 0.0
     sound: str = ""
 
+    def is_stored(self, out: Path) -> bool:
+        """Whether the audio that was stored below `out`, if any was, is still there."""
+        try:
+            return self.audio is None or (out / self.audio).stat().st_size == self.num_bytes
+        except OSError:
+            return False
+
 
 Verdict = Cleaned | Rejection
 

@@ -11,21 +11,25 @@ from collections.abc import Iterable
 from functools import cache
 
 _ALIASES = {"HAN": "CJK", "KANA": "HIRAGANA"}
-_LAST_LETTER = 0x3134F
+_END = 0x20000  # past it, all letters are Han
 
 
 @cache
 def script_of(letter: str) -> str:
-    """The first word of a letter's Unicode name, such as `LATIN`; empty if it is no letter."""
+    """The first word of a letter's Unicode name, such as `LATIN`; empty if it is no letter.
+
+    Modifier letters, such as the length mark that both kanas use, belong to no script.
+    """
     plain = unicodedata.normalize("NFKC", letter)[:1]  # a full-width Latin letter is a Latin letter
-    return unicodedata.name(plain, "").split(" ")[0] if plain.isalpha() else ""
+    if not plain.isalpha() or unicodedata.category(plain) == "Lm":
+        return ""
+    return unicodedata.name(plain, "").split(" ")[0]
 
 
 @cache
 def known_scripts() -> frozenset[str]:
     """Every name that `script_of` may give, and the aliases that people use."""
-    letters = map(chr, range(_LAST_LETTER))
-    named = {unicodedata.name(c, "").split(" ")[0] for c in letters if c.isalpha()}
+    named = {unicodedata.name(c, "").split(" ")[0] for c in map(chr, range(_END)) if c.isalpha()}
     return frozenset(named - {""}) | frozenset(_ALIASES)
 
 
