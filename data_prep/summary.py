@@ -136,7 +136,8 @@ def histogram(title: str, values: Sequence[float], least: float = 0.0) -> Histog
     low, high = min(values), max(values)
     width = max(least, _round_up((high - low) / (_MAX_BINS - 2) or abs(high) or 1.0))
     start = math.floor(low / width) * width
-    counts = Counter(math.floor((value - start) / width) for value in values)
+    # The product above may be rounded to just above the least value
+    counts = Counter(max(0, math.floor((value - start) / width)) for value in values)
     return Histogram(title, start, width, tuple(counts[i] for i in range(max(counts) + 1)))
 
 

@@ -1,7 +1,7 @@
 """Verdicts of a run, a line each as they fall, so that a killed run goes on where it stopped.
 
-Only whole lines count, by a checksum. A verdict is found again by a key of all that it is a function of: the entry,
-the file's size and time of change, and the options.
+Only whole lines count, by a checksum. A verdict is found again by a key of all that it is a function
+of: the entry, the file's size and time of change, and the options.
 """
 
 from __future__ import annotations

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from speechlm.data_prep.manifest import Utterance, read_manifest, resolve_audio, write_manifest
+from speechlm.data_prep.manifest import (
+    CleaningRecord,
+    Utterance,
+    read_manifest,
+    resolve_audio,
+    write_manifest,
+)
 from speechlm.errors import CorpusError
 
 LINE = {"id": "a", "audio": "a.wav", "seconds": 1.0, "text": "hi", "speaker": "s", "split": "train"}
@@ -22,6 +28,7 @@ def test_what_was_written_is_read_back(tmp_path):
             "test",
             "hˈaɪ",
             (0.1, 0, 0.2, 0.3, 1, 0.4),
+            CleaningRecord(trimmed_s=(0.25, 0.5), original_hz=48_000, gain_db=-3.5),
         ),
     ]
     write_manifest(tmp_path / "m.jsonl", utterances)
@@ -52,6 +59,11 @@ def test_a_corpus_and_its_manifest_can_be_moved_together(tmp_path):
         ({"phonemes": "ab", "durations_s": [1.0]}, "1 durations do not fit 2 phonemes"),
         ({"phonemes": "", "durations_s": [1.0, -1.0]}, "negative"),
         ({"phonemes": "", "durations_s": [1.0, "x"]}, "not a number"),
+        ({"cleaning": []}, "cleaning has the wrong type"),
+        ({"cleaning": {"volume": 11}}, "unknown key volume in cleaning"),
+        ({"cleaning": {"gain_db": "loud"}}, "gain_db in cleaning is not a number"),
+        ({"cleaning": {"gain_db": True}}, "gain_db in cleaning is not a number"),
+        ({"cleaning": {"trimmed_s": [0.1]}}, "trimmed_s in cleaning is not two numbers"),
     ],
 )
 def test_a_line_that_does_not_fit_is_named(tmp_path, change, said):

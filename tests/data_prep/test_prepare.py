@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -6,10 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechlm.data_prep.cleaning import CleaningOptions
 from speechlm.data_prep.manifest import read_manifest
 from speechlm.data_prep.prepare import assign_splits, fit_durations, prepare_corpus
 from speechlm.data_prep.readers import Recording
-from speechlm.errors import ConfigError, CorpusError
+from speechlm.data_prep.summary import histogram
+from speechlm.errors import ConfigError, CorpusError, UnsupportedText
 
 
 def ledger(out):
@@ -84,7 +87,14 @@ def test_nothing_found_and_nothing_good_are_errors(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"min_seconds": 5, "max_seconds": 1}, {"valid_share": 1}, {"valid_pattern": "("}]
+    "options",
+    [
+        {"min_seconds": 5, "max_seconds": 1},
+        {"valid_share": 1},
+        {"valid_share": 0.5, "test_share": 0.5},
+        {"valid_pattern": "("},
+        {"workers": 0},
+    ],
 )
 def test_options_that_make_no_sense_are_refused(tmp_path, options):
     with pytest.raises(ConfigError):
@@ -144,3 +154,133 @@ def test_durations_end_with_the_recording():
     assert fit_durations((0.5, 0.5, 1.0), 1.25) == pytest.approx((0.5, 0.5, 0.25))
     assert fit_durations((0.5, 0.5), 1.25) == pytest.approx((0.5, 0.75))
     assert fit_durations((0.5, 1.0, 0.5), 1.0) == pytest.approx((0.5, 0.5, 0.0))
+
+
+def test_tests_get_speakers_of_their_own():
+    for count in (3, 4, 50, 400):
+        entries = recordings([f"s{i}" for i in range(count)])
+        splits = assign_splits(entries, 0.1, 0, test_share=0.2)
+        sides = {
+            s: {e.speaker for e, split in zip(entries, splits, strict=True) if split == s}
+            for s in ("train", "valid", "test")
+        }
+        assert all(sides.values())
+        assert sum(map(len, sides.values())) == count
+    assert 0.05 < len(sides["valid"]) / 400 < 0.15
+    assert 0.15 < len(sides["test"]) / 400 < 0.25
+    # who validates does not depend on who tests
+    without = assign_splits(entries, 0.1, 0)
+    assert {e.speaker for e, s in zip(entries, without, strict=True) if s == "valid"} == sides[
+        "valid"
+    ]
+
+
+def test_a_corpus_whose_splits_share_speakers_is_told_and_can_be_split_anew(tmp_path, tone):
+    lines = []
+    for index in range(12):
+        tone(tmp_path / "c" / f"{index}.wav", 0.5, 100 + 10 * index)
+        split = "test" if index % 2 else "train"
+        row = {"id": f"u{index}", "audio": f"{index}.wav", "text": "hi", "split": split}
+        lines.append(json.dumps(row | {"speaker": f"s{index % 3}"}))
+    (tmp_path / "c" / "list.jsonl").write_text("\n".join(lines))
+    summary = prepare_corpus(tmp_path / "c", tmp_path / "out", progress=False)
+    assert summary.shared_speakers == 3
+    assert "3 speakers are in more than one split" in summary.table()
+    summary = prepare_corpus(
+        tmp_path / "c", tmp_path / "out", resplit=True, test_share=0.2, progress=False
+    )
+    assert (summary.shared_speakers, summary.speakers) == (0, {"train": 1, "valid": 1, "test": 1})
+
+
+class Shouting:
+    """A front end that reads capitals only."""
+
+    note = None
+
+    def phonemize(self, text):
+        if not text.isupper():
+            raise UnsupportedText("Only capitals can be read; write it in capitals.")
+        return text.lower()
+
+
+def test_a_front_end_fills_in_what_the_corpus_lacks(tmp_path, tone):
+    rows = [
+        {"id": "brought", "text": "HI", "phonemes": "haɪ"},
+        {"id": "read", "text": "HI"},
+        {"id": "unread", "text": "hi"},
+    ]
+    (tmp_path / "c").mkdir()
+    with (tmp_path / "c" / "list.jsonl").open("w") as file:
+        for place, row in enumerate(rows):
+            tone(tmp_path / "c" / f"{place}.wav", 0.5, 100 + 50 * place)
+            print(json.dumps(row | {"audio": f"{place}.wav"}), file=file)
+    out = tmp_path / "out"
+    prepare_corpus(tmp_path / "c", out, front_end=Shouting(), progress=False)
+    phonemes = {u.id: u.phonemes for u in read_manifest(out / "manifest.jsonl")}
+    assert phonemes == {"brought": "haɪ", "read": "hi", "unread": None}
+    prepare_corpus(tmp_path / "c", out, front_end=Shouting(), require_phonemes=True, progress=False)
+    assert {u.id for u in read_manifest(out / "manifest.jsonl")} == {"brought", "read"}
+    assert ledger(out)["unread"]["reason"].startswith("Only capitals")
+    prepare_corpus(tmp_path / "c", out, require_phonemes=True, progress=False)
+    assert set(ledger(out)) == {"read", "unread"}
+
+
+def test_text_is_checked_before_the_audio_is_opened(tmp_path):
+    (tmp_path / "c").mkdir()
+    for name, text in (("a", "привет"), ("b", "hello")):
+        (tmp_path / "c" / f"{name}.wav").write_bytes(b"no audio")
+        (tmp_path / "c" / f"{name}.txt").write_text(text)
+    with pytest.raises(CorpusError, match="All 2"):
+        prepare_corpus(
+            tmp_path / "c",
+            tmp_path / "out",
+            options=CleaningOptions(scripts=("Latin",)),
+            progress=False,
+        )
+    kinds = {name: row["kind"] for name, row in ledger(tmp_path / "out").items()}
+    assert kinds == {"a": "language", "b": "unreadable"}
+
+
+def test_a_transcript_of_another_recording_is_found(tmp_path, tone):
+    (tmp_path / "c").mkdir()
+    for name, text in (("fits", "about twenty letters of text"), ("not", "a" * 90)):
+        tone(tmp_path / "c" / f"{name}.wav", 2.0, 100 + len(text))
+        (tmp_path / "c" / f"{name}.txt").write_text(text)
+    options = CleaningOptions(characters_per_second=(3, 28))
+    prepare_corpus(tmp_path / "c", tmp_path / "out", options=options, progress=False)
+    assert {name: row["kind"] for name, row in ledger(tmp_path / "out").items()} == {
+        "not": "speaking rate"
+    }
+    (kept,) = read_manifest(tmp_path / "out" / "manifest.jsonl")
+    assert 8 < kept.cleaning.characters_per_second < 28
+
+
+def test_the_report_shows_every_recording_in_its_bars(tmp_path, tone):
+    for index in range(9):
+        tone(tmp_path / "c" / f"s{index % 3}" / f"{index}.wav", 0.5 + 0.5 * index, 90 + 20 * index)
+    (tmp_path / "c" / "s0" / "bad.wav").write_text("no audio")
+    summary = prepare_corpus(
+        tmp_path / "c", tmp_path / "out", require_text=False, plot=True, progress=False
+    )
+    assert sum(summary.durations.counts) == 9
+    assert summary.per_speaker.counts == (3,)
+    report = summary.report()
+    assert report.startswith(summary.table())
+    assert "unreadable 1 ####" in report
+    assert "  3 to 3.5 1 ####" in report
+    numbers = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert sum(numbers["durations"]["counts"]) == 9
+    if importlib.util.find_spec("matplotlib"):
+        assert (tmp_path / "out" / "summary.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0], [0.4, 0.4], [0.1, 29.9, 3.3], [1.1, 1.2, 1.9], list(range(1, 900))]
+)
+def test_a_histogram_counts_every_value_once(values):
+    found = histogram("x", values)
+    assert sum(found.counts) == len(values)
+    assert len(found.counts) <= 12
+    ends = found.start, found.start + len(found.counts) * found.width
+    assert ends[0] <= min(values) + 1e-9
+    assert max(values) < ends[1]
