@@ -25,9 +25,9 @@ from ..errors import ConfigError, UnsupportedText
 from ..tokenizer.codes import CodecIdentity
 from ..tokenizer.model_folder import config_from_mapping
 from .alignment import is_before
-from .language_model import CodeEmbedding
 from .initialization import initialize, initialize_logits
-from .monotonic import best_path, log_path_sum
+from .language_model import CodeEmbedding
+from .monotonic import best_path, log_path_sum, off_diagonal
 from .text import NO_TEXT, PAD, SymbolTable
 from .transformer import RMSNorm
 
@@ -151,12 +151,15 @@ class AlignerModel(PreTrainedModel):
     Attributes:
         context: Weight of what a symbol's neighbours say, 1 except early in training: a model that
             hears neighbours before it knows the sounds may settle one symbol off, in either direction.
+        diagonal: Weight of the belief that symbols lie evenly in time, 0 except at the very start of
+            training, which it shortens.
     """
 
     config_class = AlignerConfig
     base_model_prefix = "aligner"
     main_input_name = "codes"
     context: float = 1.0
+    diagonal: float = 0.0
 
     def __init__(self, config: AlignerConfig) -> None:
         super().__init__(config)
@@ -197,6 +200,8 @@ class AlignerModel(PreTrainedModel):
         """
         scores, alone = self.scores(symbols, num_symbols, codes, num_frames)
         frames = num_frames.sum()
+        if self.diagonal:
+            scores = scores - self.diagonal * off_diagonal(scores, num_frames, num_symbols)
         text = -log_path_sum(scores, num_frames, num_symbols).sum() / frames
         voice = -alone.sum() / frames
         return AlignerOutput(loss=text + voice, text_loss=text, voice_loss=voice)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from .alignment import is_before
 
+_SPREAD = 0.1  # share of an utterance
 _NEVER = -1e9  # log-likelihood of what cannot be; finite, so that no difference is undefined
 
 
@@ -47,6 +48,22 @@ def log_path_sum(scores: Tensor, num_frames: Tensor, num_symbols: Tensor) -> Ten
         float32 `[B]`; nats.
     """
     return _PathSum.apply(scores, num_frames, num_symbols)  # type: ignore[no-any-return]
+
+
+def off_diagonal(scores: Tensor, num_frames: Tensor, num_symbols: Tensor) -> Tensor:
+    """How far each place lies off the path that gives all symbols the same time.
+
+    Args:
+        scores: `[B, T, S]`, whose shape and device are taken.
+        num_frames, num_symbols: As for `log_path_sum`.
+
+    Returns:
+        float32 `[B, T, S]`: half the squared distance in tenths of the utterance.
+    """
+    frame = torch.arange(scores.shape[1], device=scores.device) + 0.5
+    symbol = torch.arange(scores.shape[2], device=scores.device) + 0.5
+    distance = (frame / num_frames[:, None])[..., None] - (symbol / num_symbols[:, None])[:, None]
+    return 0.5 * (distance / _SPREAD).square()
 
 
 @torch.no_grad()

@@ -83,8 +83,9 @@ class AlignerTask:
         return padded([self._inputs(row) for row in items])
 
     def before_step(self, step: int) -> None:
-        """Let the neighbours be heard as far as the recipe says for this step."""
+        """Let the belief in the diagonal go, then let the neighbours be heard."""
         start, full = self.config.context_steps
+        self.model.diagonal = max(0.0, 1.0 - step / start) if start else 0.0
         self.model.context = min(1.0, max(0.0, (step - start) / (full - start)))
 
     def loss(self, model: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:

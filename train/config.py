@@ -213,7 +213,8 @@ class AlignerTraining(Strict):
         batch_frames: Padded frames in one batch.
         max_seconds: Longer utterances are left out.
         context_steps: Steps between which symbols begin to hear their neighbours; before the first
-            each is learned by itself, as recognisers learn monophones before triphones.
+            each is learned by itself, as recognisers learn monophones before triphones, and a belief
+            that symbols lie evenly in time fades.
         run: Settings of the run.
     """
 
@@ -221,7 +222,7 @@ class AlignerTraining(Strict):
     shards: list[str]
     batch_frames: int = Field(4000, ge=1)
     max_seconds: float = Field(20.0, gt=0)
-    context_steps: tuple[int, int] = (80, 160)
+    context_steps: tuple[int, int] = (60, 100)
     run: RunSettings = RunSettings()
 
     @model_validator(mode="after")

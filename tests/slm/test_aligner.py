@@ -20,7 +20,7 @@ from transformers import AutoModel
 
 from speechlm.errors import ConfigError, UnsupportedText
 from speechlm.slm.aligner import AlignerConfig, AlignerModel, padded
-from speechlm.slm.monotonic import best_path, log_path_sum
+from speechlm.slm.monotonic import best_path, log_path_sum, off_diagonal
 from speechlm.tokenizer.model_folder import load_model, save_model
 
 HELD_OUT = [utterance(seed) for seed in range(1000, 1030)]
@@ -76,6 +76,13 @@ def test_the_best_path_is_the_best_of_all() -> None:
         best = paths(num_frames, num_symbols)[int(each.argmax())]
         assert torch.equal(durations[i], best.bincount(minlength=num_symbols))
         assert float(likelihood[i]) == pytest.approx(float(each.max()), abs=1e-4)
+
+
+def test_the_diagonal_gives_all_symbols_the_same_time() -> None:
+    frames, symbols = torch.tensor([12, 8]), torch.tensor([3, 4])
+    off = off_diagonal(torch.zeros(2, 12, 4), frames, symbols)
+    durations, _ = best_path(-off, frames, symbols)
+    assert [each.tolist() for each in durations] == [[4, 4, 4], [2, 2, 2, 2]]
 
 
 @torch.no_grad()

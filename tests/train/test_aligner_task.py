@@ -79,7 +79,7 @@ def test_an_exported_run_finds_boundaries(run: Path, tmp_path: Path) -> None:
 def test_validation_measures_against_the_durations_that_are_known(run: Path) -> None:
     last = [line for line in figures(run) if line["split"] == "valid"][-1]
     assert last["boundary_mean_ms"] < 20
-    assert last["boundary_within_40_ms"] > 0.9
+    assert last["boundary_within_40_ms"] > 0.8
     assert last["gain"] == pytest.approx(last["voice"] - last["text"], abs=0.5)
 
 
