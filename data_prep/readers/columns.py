@@ -14,7 +14,7 @@ from .entry import ENTRY, TRANSCRIPT, Recording, Rejection, clean_text, split_of
 
 DURATION_UNIT_S = 0.025  # one unit of an integer `durations` column (Kokoro's duration predictor)
 # Kokoro's first predicted duration counts three units that its vocoder does not put out: against
-# the audio, boundaries taken as predicted came 60 to 75 ms late.
+# the audio, boundaries taken as predicted came 40 to 75 ms late, by how the onset is heard.
 VOCODER_LEAD_S = 3 * DURATION_UNIT_S
 
 # Our own name first, then those of NeMo, Coqui, Common Voice and the Hub's speech datasets. An
