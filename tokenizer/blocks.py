@@ -9,7 +9,6 @@ gets for the others. Offline encoding, batches and streams all run this way, so 
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
@@ -17,8 +16,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .prepared import Prepared, fused_linear, packed
+
 # For a handful of rows, matrix libraries take other kernels, which sum in another order.
-MIN_ROWS, MIN_FUSED_ROWS = 8, 2
+MIN_ROWS, MIN_FUSED_ROWS = 8, 4
 
 # What each layer remembers of the blocks before, by layer.
 Carry = dict[nn.Module, Any]
@@ -42,41 +43,27 @@ def is_finite(x: Tensor) -> bool:
     return x.numel() == 0 or bool(torch.isfinite(torch.stack(x.aminmax())).all())
 
 
-@functools.cache
-def _fused_linear() -> Any:
-    """OneDNN's product with bias and activation in one pass, if this build of torch has it.
-
-    An operator that torch keeps for its own compiler: asked for once, on values that tell, and done without
-    where it is missing or has changed. With it the codec took 6 to 8 per cent less time.
-    """
-    try:
-        fused = torch.ops.mkldnn._linear_pointwise
-        # drawn from no generator: a probe must not shift the random numbers of a training run
-        x, weight = torch.arange(128.0).view(8, 16).cos(), torch.arange(64.0).view(4, 16).sin()
-        bias = torch.arange(4.0)
-        found = fused(x, weight, bias, "gelu", [], "none")
-        is_same = torch.allclose(found, F.gelu(F.linear(x, weight, bias)), atol=1e-5)
-    except (AttributeError, RuntimeError, TypeError):
-        return None
-    return fused if is_same else None
-
-
 def linear(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none"
 ) -> Tensor:
-    """`F.linear`, with `none` or `gelu` after it, whose rows do not depend on how many rows there are."""
+    """`F.linear`, with `none` or `gelu` after it, whose rows do not depend on how many rows there are.
+
+    The weight `[D_out, D_in]` may be `packed` where no gradient flows.
+    """
     fused, rows = None, 0
     # where gradients flow, or torch traces a graph of its own, rows may be as they are
     is_plain = torch.is_grad_enabled() or torch.compiler.is_compiling()
     if not is_plain:
         rows = x.shape[:-1].numel()
         if x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32:
-            fused = None if torch.is_autocast_enabled("cpu") else _fused_linear()
+            fused = None if torch.is_autocast_enabled("cpu") else fused_linear()
+        if not rows:
+            return x.new_zeros(*x.shape[:-1], weight.shape[0])
     fewest = MIN_ROWS if fused is None else MIN_FUSED_ROWS
     if 0 < rows < fewest:
         padded = F.pad(x.reshape(rows, -1), (0, 0, 0, fewest - rows))
         return linear(padded, weight, bias, activation)[:rows].reshape(*x.shape[:-1], -1)
-    if fused is not None and rows:
+    if fused is not None:
         out: Tensor = fused(x, weight, bias, activation, [], "none")
         return out
     out = F.linear(x, weight, bias)
@@ -96,9 +83,13 @@ def elu(x: Tensor) -> Tensor:
 class FrameLinear(nn.Linear):
     """Linear layer over the last dimension; see `linear`."""
 
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__(width_in, width_out)
+        self._packed: Prepared[Tensor] = Prepared()
+
     def forward(self, input: Tensor) -> Tensor:
         """`[..., D_in]` -> `[..., D_out]`."""
-        return linear(input, self.weight, self.bias)
+        return linear(input, self._packed(packed, self.weight), self.bias)
 
 
 class Context(nn.Module):
@@ -168,21 +159,35 @@ class FrameConv(nn.Module):
         super().__init__()
         self.context = Context(*context(kernel_size, is_causal, lookahead))
         self.conv = nn.Conv1d(width_in, width_out, kernel_size)
+        self._packed: Prepared[Tensor] = Prepared()
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None, carry: Carry | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """`[B, T, width_in]` -> `[B, T, width_out]` and its mask."""
         rows, _, mask = self.context(x, mask, carry)
-        return dense_conv(rows, self.conv.weight, self.conv.bias), mask
+        matrix = self._packed(conv_matrix, self.conv.weight)
+        return dense_conv(rows, self.conv.weight, self.conv.bias, matrix=matrix), mask
 
 
-def dense_conv(rows: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1) -> Tensor:
+def conv_matrix(weight: Tensor) -> Tensor:
+    """A convolution's weight as `dense_conv` multiplies with it."""
+    return packed(weight.flatten(1))
+
+
+def dense_conv(
+    rows: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int = 1,
+    matrix: Tensor | None = None,
+) -> Tensor:
     """Convolution without padding as one matrix product, whose rows depend on nothing but their window.
 
     Args:
         rows: `[B, N, D_in]`.
         weight: `[D_out, D_in, kernel_size]`.
+        matrix: The weight's `conv_matrix`, if it was made before.
 
     Returns:
         `[B, (N - kernel_size) // stride + 1, D_out]`, empty where N is too small.
@@ -198,7 +203,7 @@ def dense_conv(rows: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 
             out = torch.addcmul(out, rows[:, tap : tap + count], weight[:, 0, tap])
         return out
     windows = rows if kernel == stride == 1 else rows.unfold(1, kernel, stride).flatten(2)
-    return linear(windows, weight.flatten(1), bias)
+    return linear(windows, weight.flatten(1) if matrix is None else matrix, bias)
 
 
 def _depthwise(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -262,6 +267,7 @@ class ConvNeXtBlock(nn.Module):
         self.widen = FrameLinear(width, expansion * width)
         self.narrow = FrameLinear(expansion * width, width)
         self.scale = nn.Parameter(torch.full((width,), initial_scale))
+        self._packed: Prepared[Tensor] = Prepared()
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None, carry: Carry | None = None
@@ -269,7 +275,8 @@ class ConvNeXtBlock(nn.Module):
         """`[B, T, D]` -> `[B, T, D]` and its mask."""
         rows, centres, mask = self.context(x, mask, carry)
         hidden = self.norm(self.depthwise(rows))
-        hidden = self.narrow(linear(hidden, self.widen.weight, self.widen.bias, "gelu"))
+        weight = self._packed(packed, self.widen.weight)
+        hidden = self.narrow(linear(hidden, weight, self.widen.bias, "gelu"))
         return torch.addcmul(centres, self.scale, hidden.to(centres.dtype)), mask
 
 

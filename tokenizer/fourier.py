@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from .attention import AttentionPrenet
 from .blocks import Carry, Context, ConvNeXtStack, FrameConv, FrameLinear, linear, sigmoid
 from .config import CodecConfig
-from .source import HarmonicSource, filter_source, scaled
+from .prepared import Prepared, packed
+from .source import Excitation, HarmonicSource, filter_source
 from .spectral import constant, hann_window
 
 # A mel loss gives the bins next to half the sampling rate no weight: left to itself the head whistles there.
@@ -59,44 +60,53 @@ def overlap_add(
     """Inverse STFT with Hann windows and the constant envelope of an endless signal.
 
     Args:
-        spectra: complex `[B, N, fft_size // 2 + 1]`.
+        spectra: complex `[B, N, bins]`; bins that lack up to `fft_size // 2 + 1` are silent.
         tail: What the frames before reach over to these ones, `[B, fft_size - hop]`; None for nothing.
 
     Returns:
         The `[B, N * hop]` samples from the start of the first frame's window on, whole once `tail` is in
         them, and the tail to hand on.
     """
-    added: Tensor = _OverlapAdd.apply(spectra, hop, fft_size, tail)
+    if torch.is_grad_enabled():
+        added: Tensor = _OverlapAdd.apply(spectra, hop, fft_size, tail)
+    else:
+        added = _overlap_added(spectra, hop, fft_size, tail)
     length = spectra.shape[1] * hop
     return added[:, :length], added[:, length:]
 
 
+def _overlap_added(spectra: Tensor, hop: int, fft_size: int, tail: Tensor | None) -> Tensor:
+    """Samples and tail in one, `[B, (N - 1) * hop + fft_size]`."""
+    frames = torch.fft.irfft(spectra, fft_size)
+    frames *= _window_and_envelope(fft_size, hop, spectra.device)
+    batch, count, _ = frames.shape
+    hops = -(-fft_size // hop)
+    added = frames.new_zeros(batch, (count + hops - 1) * hop)
+    if tail is not None:
+        added[:, : tail.shape[1]] = tail
+    rows = added.view(batch, -1, hop)
+    for place in reversed(range(hops)):  # oldest frames first, as if there were no blocks
+        piece = frames[..., place * hop : (place + 1) * hop]
+        rows[:, place : place + count, : piece.shape[-1]] += piece
+    return added[:, : (count - 1) * hop + fft_size]
+
+
 class _OverlapAdd(torch.autograd.Function):
-    """Samples and tail in one; the gradient cuts frames out of a signal, with no copies of it."""
+    """`_overlap_added`; the gradient cuts frames out of a signal, with no copies of it."""
 
     @staticmethod
     def forward(ctx: Any, spectra: Tensor, hop: int, fft_size: int, tail: Tensor | None) -> Tensor:
-        ctx.hop, ctx.fft_size = hop, fft_size
-        frames = torch.fft.irfft(spectra, fft_size)
-        frames *= _window_and_envelope(fft_size, hop, spectra.device)
-        batch, count, _ = frames.shape
-        hops = -(-fft_size // hop)
-        added = frames.new_zeros(batch, (count + hops - 1) * hop)
-        if tail is not None:
-            added[:, : tail.shape[1]] = tail
-        rows = added.view(batch, -1, hop)
-        for place in reversed(range(hops)):  # oldest frames first, as if there were no blocks
-            piece = frames[..., place * hop : (place + 1) * hop]
-            rows[:, place : place + count, : piece.shape[-1]] += piece
-        return added[:, : (count - 1) * hop + fft_size]
+        ctx.hop, ctx.fft_size, ctx.bins = hop, fft_size, spectra.shape[-1]
+        return _overlap_added(spectra, hop, fft_size, tail)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         window = _window_and_envelope(ctx.fft_size, ctx.hop, gradient.device)
         spectra = torch.fft.rfft(gradient.unfold(1, ctx.fft_size, ctx.hop) * window)
+        spectra = spectra[..., : ctx.bins]
         # an inverse real transform counts inner bins twice, and divides by its length
-        spectra[..., 1:-1] *= 2
+        spectra[..., 1 : (ctx.fft_size + 1) // 2] *= 2
         return spectra / ctx.fft_size, None, None, None
 
 
@@ -151,6 +161,7 @@ class FourierDecoder(nn.Module):
             self.source = HarmonicSource(
                 config.sampling_rate, config.synthesis_hop, config.fft_size, -up
             )
+        self._audible: Prepared[tuple[Tensor, Tensor]] = Prepared()
         with torch.no_grad():
             self.head.weight.mul_(0.5)
             self.head.bias.zero_()
@@ -189,9 +200,12 @@ class FourierDecoder(nn.Module):
             voicing = F.pad(voicing, (up, up))
         fine, log_pitch, voicing_logit, inner = self._predict(latent, inner, None)
         # one frame past each end still belongs to the item, later ones of a padded batch do not
-        spectra = self._spectra(
-            fine, inner, log_pitch, voicing_logit, pitch_hz, voicing, noise_seed, None
-        )
+        level, excitation = inner.float(), None
+        if log_pitch is not None and voicing_logit is not None:
+            if pitch_hz is None or voicing is None:
+                pitch_hz, voicing = log_pitch.exp(), sigmoid(voicing_logit)
+            excitation = self._excite(pitch_hz, voicing, level, noise_seed, None)
+        spectra = self._spectra(fine, level, excitation, slice(None))
         samples, tail = overlap_add(spectra, config.synthesis_hop, config.fft_size)
         first = hop + reach
         waveform = torch.cat([samples, tail], 1)[:, first : first + samples.shape[1] - 2 * hop]
@@ -216,20 +230,26 @@ class FourierDecoder(nn.Module):
         """
         config = self.config
         fine, log_pitch, voicing_logit, inner = self._predict(latent, mask, carry)
-        rows = max(1, _SYNTHESIS_ROWS.get(latent.device.type, 1 << 14) // len(latent))
+        level = inner.float()
+        excitation = None
+        if log_pitch is not None and voicing_logit is not None:
+            pitch_hz, voicing = log_pitch.exp(), sigmoid(voicing_logit)
+            if pitch_hz.shape[1]:
+                excitation = self._excite(pitch_hz, voicing, level, noise_seed, carry)
         samples = [latent.new_zeros(len(latent), 0)]
-        for start in range(0, fine.shape[1], rows):
-            part = slice(start, start + rows)
-            pitch = None if log_pitch is None else log_pitch[:, part]
-            voicing = None if voicing_logit is None else voicing_logit[:, part]
-            spectra = self._spectra(
-                fine[:, part], inner[:, part], pitch, voicing, None, None, noise_seed, carry
-            )
+        for part in self._tiles(fine):
+            spectra = self._spectra(fine[:, part], level[:, part], excitation, part)
             final, carry[self] = overlap_add(
                 spectra, config.synthesis_hop, config.fft_size, carry.get(self)
             )
             samples.append(final)
         return torch.cat(samples, 1)
+
+    @staticmethod
+    def _tiles(fine: Tensor) -> list[slice]:
+        """ISTFT frames of `[B, N, …]` that are best synthesised at once."""
+        rows = max(1, _SYNTHESIS_ROWS.get(fine.device.type, 1 << 14) // len(fine))
+        return [slice(start, start + rows) for start in range(0, fine.shape[1], rows)]
 
     def _predict(
         self, latent: Tensor, mask: Tensor, carry: Carry | None
@@ -259,39 +279,48 @@ class FourierDecoder(nn.Module):
         log_pitch = (0.5 * (low + high) + raw[..., 0]).clamp(low, high)
         return fine, log_pitch, raw[..., 1], mask if fine_mask is None else fine_mask
 
-    def _spectra(
+    def _excite(
         self,
-        fine: Tensor,
-        mask: Tensor,
-        log_pitch: Tensor | None,
-        voicing_logit: Tensor | None,
-        pitch_hz: Tensor | None,
-        voicing: Tensor | None,
+        pitch_hz: Tensor,
+        voicing: Tensor,
+        level: Tensor,
         noise_seed: int,
         carry: Carry | None,
+    ) -> Excitation:
+        """The source's answer to pitch and voicing `[B, N]`, silent where level `[B, N, 1]` is 0."""
+        with torch.autocast(level.device.type, enabled=False):
+            gain = level[..., 0] * voicing.detach()
+            excitation: Excitation = self.source(pitch_hz, voicing, gain, noise_seed, carry)
+        return excitation
+
+    def _spectra(
+        self, fine: Tensor, level: Tensor, excitation: Excitation | None, part: slice
     ) -> Tensor:
-        """What the head makes of `[B, N, head_width]`: a filtered source, or magnitude and phase.
+        """What the head makes of `[B, n, head_width]`: a filtered source, or magnitude and phase.
+
+        Args:
+            fine: Input of the head for the frames of `part`.
+            level: float32 `[B, n, 1]`, 0 for silence.
+            excitation: Of all frames, if there is a source.
+            part: Which frames these are.
 
         Returns:
-            complex64 `[B, N, fft_size // 2 + 1]`.
+            complex64 `[B, n, num_bins]`.
         """
-        config, bins = self.config, self.num_bins
-        # rows of the head whose bins stay silent are not multiplied
-        weight, bias = (
-            values.unflatten(0, (-1, self.all_bins))[:, :bins].flatten(0, 1)
-            for values in (self.head.weight, self.head.bias)
-        )
+        bins = self.num_bins
+        weight, bias = self._audible(self._audible_rows, self.head.weight, self.head.bias)
         parts = linear(fine, weight, bias).unflatten(-1, (-1, bins)).unbind(-2)
         with torch.autocast(fine.device.type, enabled=False):
             log_gain, angle = parts[0].float(), parts[1].float()
-            level = mask.float()
-            if log_pitch is None or voicing_logit is None:
-                spectra = filter_source(log_gain, angle, level * config.fft_size**0.5)
-                return F.pad(spectra, (0, self.all_bins - bins))
-            if pitch_hz is None or voicing is None:
-                pitch_hz, voicing = log_pitch.exp(), sigmoid(voicing_logit)
-            pulses, noise = self.source(pitch_hz, voicing, noise_seed, carry)
-            pulses = scaled(pulses[..., :bins], level * voicing.detach()[..., None])
-            noise = scaled(noise[..., :bins], level)
-            spectra = filter_source(log_gain, angle, pulses, parts[2].float(), noise)
-            return F.pad(spectra, (0, self.all_bins - bins))
+            if excitation is None:
+                return filter_source(log_gain, angle, level * self.config.fft_size**0.5)
+            pulses, noise = (spectra[..., :bins] for spectra in excitation.spectra(part))
+            return filter_source(log_gain, angle, pulses, parts[2].float(), noise * level)
+
+    def _audible_rows(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The head without the rows whose bins stay silent."""
+        weight, bias = (
+            values.unflatten(0, (-1, self.all_bins))[:, : self.num_bins].flatten(0, 1)
+            for values in (weight, bias)
+        )
+        return packed(weight), bias

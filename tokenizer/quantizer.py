@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .blocks import linear
+from .prepared import Prepared, packed
 
 EMA_DECAY = 0.99
 # A code whose average count falls under this share of the mean count starts anew from the batch. A share,
@@ -82,6 +83,9 @@ class MaskedChannelQuantizer(nn.Module):
         self.register_buffer("counts", torch.ones(num_codebooks, codebook_size))
         self.register_buffer("sums", self.codebooks.clone())
         self.register_buffer("is_initialised", torch.tensor(True))
+        self._search: list[Prepared[tuple[Tensor, Tensor]]] = [
+            Prepared() for _ in range(num_codebooks)
+        ]
         cuts = [latent_size * m // max(1, num_masked) for m in range(num_masked + 1)]
         self.slices = [slice(cuts[m], cuts[m + 1]) for m in range(num_masked)]
         with torch.no_grad():
@@ -98,11 +102,14 @@ class MaskedChannelQuantizer(nn.Module):
     def nearest(self, book: int, vectors: Tensor) -> Tensor:
         """Index of the nearest entry for each float32 `[N, D]`, int64 `[N]`."""
         seen = self.channels(book)
-        entries = self.codebooks[book, :, seen]
-        norms = entries.square().sum(-1)
-        found = [
-            _smallest(linear(part[:, seen], -2 * entries, norms)) for part in vectors.split(_CHUNK)
-        ]
+
+        def search(codebooks: Tensor) -> tuple[Tensor, Tensor]:
+            # squared distances, less what is the same for all entries
+            entries = codebooks[book, :, seen]
+            return packed(-2 * entries), entries.square().sum(-1)
+
+        weight, norms = self._search[book](search, self.codebooks)
+        found = [_smallest(linear(part[:, seen], weight, norms)) for part in vectors.split(_CHUNK)]
         return torch.cat(found) if found else vectors.new_zeros(0, dtype=torch.long)
 
     def assign(self, latent: Tensor, num_books: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:

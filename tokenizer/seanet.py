@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from .blocks import Carry, Context, dense_conv, elu, linear, sigmoid
+from .blocks import Carry, Context, conv_matrix, dense_conv, elu, linear, sigmoid
 from .config import CodecConfig
+from .prepared import Prepared, packed
 
 
 class _Conv(nn.Module):
@@ -29,17 +30,23 @@ class _Conv(nn.Module):
         right = 0 if is_causal else spare // 2
         self.context = Context(spare - right, right, stride)
         self.conv = weight_norm(nn.Conv1d(width_in, width_out, kernel_size, stride))
+        self._weights: Prepared[tuple[Tensor, Tensor]] = Prepared()
 
     def forward(
         self, x: Tensor, mask: Tensor | None, carry: Carry | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Also returns the input rows that outputs sit on, and the outputs' mask."""
         rows, centres, mask = self.context(x, mask, carry)
-        return (
-            dense_conv(rows, self.conv.weight, self.conv.bias, self.context.stride),
-            centres,
-            mask,
+        weight, matrix = self._weights(
+            self._normed, *self.conv.parametrizations.weight.parameters()
         )
+        hidden = dense_conv(rows, weight, self.conv.bias, self.context.stride, matrix)
+        return hidden, centres, mask
+
+    def _normed(self, *_: Tensor) -> tuple[Tensor, Tensor]:
+        """The weight that magnitude and direction make, and its matrix."""
+        weight = self.conv.weight
+        return weight, conv_matrix(weight)
 
 
 class _Residual(nn.Module):
@@ -83,6 +90,9 @@ class SEANetEncoder(nn.Module):
             if config.seanet_lstm_layers
             else None
         )
+        self._recurrences: list[Prepared[tuple[Tensor, Tensor, Tensor]]] = [
+            Prepared() for _ in range(config.seanet_lstm_layers)
+        ]
         self.last = _Conv(width, config.latent_size, 7, 1, is_causal=config.is_causal)
         # frames by which latents come later than their waveform: each layer waits for whole outputs
         waits = self.first.context.right
@@ -119,8 +129,7 @@ class SEANetEncoder(nn.Module):
         x, _, keep = self.last(elu(x), keep, carry)
         return x * keep, keep
 
-    @staticmethod
-    def _recur(lstm: nn.LSTM, x: Tensor, carry: Carry | None) -> Tensor:
+    def _recur(self, lstm: nn.LSTM, x: Tensor, carry: Carry | None) -> Tensor:
         """The LSTM's output, `[B, T, D]`; step by step in blocks, where its state goes on."""
         if carry is None:
             return lstm(x)[0]
@@ -128,9 +137,9 @@ class SEANetEncoder(nn.Module):
         states: list[Any] = carry.get(lstm, [(zeros, zeros)] * lstm.num_layers)
         carry[lstm] = states = list(states)
         for layer, (hidden, cell) in enumerate(states):
-            into, again, bias_in, bias_again = lstm.all_weights[layer]
+            into, again, bias = self._recurrences[layer](_recurrence, *lstm.all_weights[layer])
             outputs = []
-            for gates in linear(x, into, bias_in + bias_again).unbind(1):
+            for gates in linear(x, into, bias).unbind(1):
                 parts = (gates + linear(hidden, again)).chunk(4, -1)
                 cell = sigmoid(parts[1]) * cell + sigmoid(parts[0]) * parts[2].tanh()
                 hidden = sigmoid(parts[3]) * cell.tanh()
@@ -138,3 +147,10 @@ class SEANetEncoder(nn.Module):
             x = torch.stack(outputs, 1) if outputs else x
             states[layer] = hidden, cell
         return x
+
+
+def _recurrence(
+    into: Tensor, again: Tensor, bias_in: Tensor, bias_again: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What a layer of the LSTM multiplies its input and its state with, and adds."""
+    return packed(into), packed(again), bias_in + bias_again

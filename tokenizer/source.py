@@ -28,6 +28,8 @@ BANDWIDTH = 0.475  # highest harmonic, as a share of the sampling rate: 7.6 kHz 
 # The phase of the fundamental is an integer, in 2**-33 of a cycle: sums of integers are exact, so the phase
 # does not depend on where a signal is cut into blocks.
 _CYCLE_BITS = 33
+_OFF_POLE = 2e-8  # radians that keep 0/0 out of a pulse's centre: under -100 dB
+_GROUP = 32  # samples whose angles are tabled once for all groups of a frame
 
 
 # Where voicing falls below this the phase starts anew: what rounding has added to it by then, which differs
@@ -78,36 +80,96 @@ def pulse_phase(
     return phase.double() / (1 << _CYCLE_BITS), state
 
 
-@torch.no_grad()
-def pulse_spectrum(pitch_hz: Tensor, phase: Tensor, fft_size: int, sampling_rate: int) -> Tensor:
-    """Spectrum of each frame's windowed, band-limited pulse train of unit power.
+class PulseTrains:
+    """Windowed, band-limited pulse trains of unit power, one a frame.
 
     The closed form of a sum of cosines, cos(x) + … + cos(n x) = sin((n + 1/2) x) / (2 sin(x/2)) - 1/2,
     costs two sines a sample however many harmonics there are. The topmost harmonic fades in with the
     fractional part of n, so that a gliding pitch does not click.
 
+    No sine is taken sample by sample. A sample is so many steps after the first of its group, and the angles
+    of groups and of steps add up: with both tabled, each sample costs two products. Close to x = 0 both
+    sines vanish and errors of theirs would not cancel, hence tables in double precision.
+
     Args:
         pitch_hz: `[B, N]`.
         phase: float64 `[B, N]` from `pulse_phase`.
-
-    Returns:
-        complex64 `[B, N, fft_size // 2 + 1]`.
+        fft_size: Samples of a frame.
+        sampling_rate: Hz.
+        gain: Factor of each train, `[B, N]`; None for 1.
     """
-    pitch = pitch_hz.float()[..., None]
-    harmonics = BANDWIDTH * sampling_rate / pitch
-    whole = harmonics.floor()
-    level = torch.sqrt(2 / harmonics)
-    # The sum is even in x: half of x, in (0, pi/2], away from the pole where float32 is exact enough. In
-    # place, because this is the one signal here that is long: window by window, not hop by hop.
-    half = torch.addcmul(
-        phase.float()[..., None], pitch, _offsets(fft_size, sampling_rate, pitch.device)
-    )
-    half.sub_(half.round()).abs_().clamp_(min=3e-5).mul_(math.pi)
-    topmost = torch.mul(half, 2 * whole + 2).cos_()
-    series = torch.mul(half, 2 * whole + 1).sin_()
-    series.div_(half.sin_()).mul_(0.5 * level).addcmul_(topmost, (harmonics - whole) * level)
-    series.sub_(0.5 * level).mul_(hann_window(fft_size, series.device))
-    return torch.fft.rfft(series)
+
+    def __init__(
+        self,
+        pitch_hz: Tensor,
+        phase: Tensor,
+        fft_size: int,
+        sampling_rate: int,
+        gain: Tensor | None = None,
+    ) -> None:
+        self.fft_size = fft_size
+        pitch = pitch_hz.float()
+        harmonics = BANDWIDTH * sampling_rate / pitch
+        whole = harmonics.floor()
+        level = torch.sqrt(2 / harmonics)
+        if gain is not None:
+            level = level * gain
+        # half of x at a window's first sample and from sample to sample: for the sine below the fraction,
+        # which is never exactly 0, and for the one above
+        step = pitch.double() * (math.pi / sampling_rate)
+        start = (phase * math.pi + _OFF_POLE) + step * -(fft_size // 2)
+        odd = 2 * whole + 1
+        angles = torch.stack([start, start * odd, step, step * odd])[..., None]
+        turns = torch.complex(angles.cos(), angles.sin())
+        width = math.gcd(fft_size, _GROUP)
+        steps, group = _powers(turns[2:], width)
+        groups = turns[:2] * _powers(group, fft_size // width)[0]
+        top = level * (harmonics - whole)
+        self.base = 0.5 * level
+        self.below = _factors(groups[0], steps[0])
+        self.above = _factors(groups[1] * self.base[..., None], steps[1])
+        # the topmost harmonic's angle is the sum of the two
+        self.topmost = [
+            factor.float()
+            for factor in _factors(
+                groups[0] * groups[1] * (1j * top[..., None]), steps[0] * steps[1]
+            )
+        ]
+        self.base = self.base[..., None]
+
+    def frames(self, part: slice = slice(None)) -> Tensor:
+        """Trains of some frames, float32 `[B, n, fft_size]`."""
+        above, below = _sines(self.above, part), _sines(self.below, part)
+        series = _sines(self.topmost, part).add_(above.div_(below)).flatten(2)
+        return series.sub_(self.base[:, part]).mul_(hann_window(self.fft_size, series.device))
+
+
+def _powers(base: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Powers 0 to `count - 1` of complex `[..., 1]`, `[..., count]`, and the next one, `[..., 1]`."""
+    powers = base.new_ones(*base.shape[:-1], count)
+    square, size = base, 1
+    while size < count:
+        more = min(size, count - size)
+        torch.mul(powers[..., :more], square, out=powers[..., size : size + more])
+        square, size = square * square, size + more
+    return powers, powers[..., -1:] * base
+
+
+def _factors(groups: Tensor, steps: Tensor) -> list[Tensor]:
+    """Imaginary and real parts, so placed that `_sines` finds the sines of all sums of angles."""
+    imaginary, real = steps.imag.contiguous(), steps.real.contiguous()
+    return [
+        groups.imag[..., None],
+        groups.real[..., None],
+        real[..., None, :],
+        imaginary[..., None, :],
+    ]
+
+
+def _sines(factors: list[Tensor], part: slice) -> Tensor:
+    """sin(a + b) = sin a cos b + cos a sin b for frames of `part`, `[B, n, groups, steps]`."""
+    sine, cosine, of_cosine, of_sine = (factor[:, part] for factor in factors)
+    return torch.mul(sine, of_cosine).addcmul_(cosine, of_sine)
 
 
 @constant
@@ -123,25 +185,35 @@ def noise_samples(first: int, count: int, seed: int, device: torch.device) -> Te
     A counter-based generator (the 32-bit finaliser of MurmurHash3) instead of a stateful one: a batch, a
     chunk and a stream hear the same noise at the same place. Negative indices are allowed.
     """
-    x = (
-        torch.arange(first, first + count, device=device, dtype=torch.int64) + (seed * 0x9E3779B1)
-    ) & 0xFFFFFFFF
+    x = torch.arange(first, first + count, device=device, dtype=torch.int64) + (seed * 0x9E3779B1)
+    x &= 0xFFFFFFFF
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        x = ((x ^ (x >> shift)) * factor) & 0xFFFFFFFF
-    x = x ^ (x >> 16)
-    return ((x.double() / 0xFFFFFFFF - 0.5) * math.sqrt(12)).float()
+        x ^= x >> shift
+        x *= factor
+        x &= 0xFFFFFFFF
+    x ^= x >> 16
+    return x.double().div_(0xFFFFFFFF).sub_(0.5).mul_(math.sqrt(12)).float()
 
 
-def noise_spectrum(
-    first_frame: int, num_frames: int, hop: int, fft_size: int, seed: int, device: torch.device
-) -> Tensor:
-    """Windowed noise from `first_frame` on: complex64 `[1, num_frames, fft_size // 2 + 1]`."""
-    reach = (fft_size - hop) // 2
-    samples = noise_samples(
-        first_frame * hop - reach, (num_frames - 1) * hop + fft_size, seed, device
-    )
-    frames = samples.unfold(0, fft_size, hop)
-    return torch.fft.rfft(frames * hann_window(fft_size, device))[None]
+class Excitation:
+    """Pulses and noise of ISTFT frames, made when they are asked for, a few frames at a time.
+
+    Args:
+        trains: Pulse trains of N frames.
+        noise: Noise that they span, `[L]`.
+        hop: Samples between frames.
+    """
+
+    def __init__(self, trains: PulseTrains, noise: Tensor, hop: int) -> None:
+        self.trains = trains
+        self.noise = noise.unfold(0, trains.fft_size, hop)
+
+    @torch.no_grad()
+    def spectra(self, part: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Pulses, complex64 `[B, n, fft_size // 2 + 1]`, and noise, `[1, n, …]`, of some frames."""
+        window = hann_window(self.trains.fft_size, self.noise.device)
+        pulses = torch.fft.rfft(self.trains.frames(part))
+        return pulses, torch.fft.rfft(self.noise[part] * window)[None]
 
 
 class HarmonicSource(nn.Module):
@@ -161,9 +233,14 @@ class HarmonicSource(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, pitch_hz: Tensor, voicing: Tensor, noise_seed: int, carry: Carry | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Pitch and voicing `[B, N]` to pulses, complex64 `[B, N, bins]`, and noise, `[1, N, bins]`."""
+        self,
+        pitch_hz: Tensor,
+        voicing: Tensor,
+        gain: Tensor,
+        noise_seed: int,
+        carry: Carry | None = None,
+    ) -> Excitation:
+        """Excitation of the next N frames from their pitch, voicing and gain of the pulses `[B, N]`."""
         before, first = None, self.first_frame
         if carry is not None:
             before, first = carry.get(self, (before, first))
@@ -171,14 +248,15 @@ class HarmonicSource(nn.Module):
         phase, after = pulse_phase(pitch_hz, voicing, self.hop, self.sampling_rate, before)
         if carry is not None:
             carry[self] = after, first + count
-        pulses = pulse_spectrum(pitch_hz, phase, self.fft_size, self.sampling_rate)
-        noise = noise_spectrum(first, count, self.hop, self.fft_size, noise_seed, pitch_hz.device)
-        return pulses, noise
-
-
-def scaled(spectra: Tensor, gain: Tensor) -> Tensor:
-    """Complex times real, without the complex copy of the real that torch would make."""
-    return torch.view_as_complex(torch.view_as_real(spectra) * gain[..., None])
+        trains = PulseTrains(pitch_hz, phase, self.fft_size, self.sampling_rate, gain)
+        reach = (self.fft_size - self.hop) // 2
+        noise = noise_samples(
+            first * self.hop - reach,
+            (count - 1) * self.hop + self.fft_size,
+            noise_seed,
+            pitch_hz.device,
+        )
+        return Excitation(trains, noise, self.hop)
 
 
 def filter_source(
@@ -199,8 +277,26 @@ def filter_source(
     Returns:
         complex64 `[B, N, bins]`.
     """
-    out: Tensor = _Filter.apply(log_gain, angle, pulses, log_noise, noise)
-    return out
+    if torch.is_grad_enabled():
+        out: Tensor = _Filter.apply(log_gain, angle, pulses, log_noise, noise)
+        return out
+    tonal, rough = _filtered(log_gain, angle, pulses, log_noise, noise)
+    return tonal if rough is None else tonal.add_(rough)
+
+
+def _filtered(
+    log_gain: Tensor,
+    angle: Tensor,
+    pulses: Tensor,
+    log_noise: Tensor | None,
+    noise: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """What the filter and what the gain of the noise let through."""
+    gain = log_gain.clamp(max=MAX_LOG_GAIN).exp_()
+    tonal = torch.complex(angle.cos().mul_(gain), angle.sin().mul_(gain)).mul_(pulses)
+    if log_noise is None or noise is None:
+        return tonal, None
+    return tonal, noise * log_noise.clamp(max=MAX_LOG_GAIN).exp_()
 
 
 class _Filter(torch.autograd.Function):
@@ -215,12 +311,10 @@ class _Filter(torch.autograd.Function):
         log_noise: Tensor | None,
         noise: Tensor | None,
     ) -> Tensor:
-        gain = log_gain.clamp(max=MAX_LOG_GAIN).exp_()
-        tonal = torch.complex(gain * angle.cos(), gain * angle.sin()).mul_(pulses)
-        if log_noise is None or noise is None:
+        tonal, rough = _filtered(log_gain, angle, pulses, log_noise, noise)
+        if log_noise is None or rough is None:
             ctx.save_for_backward(log_gain, tonal)
             return tonal.clone()
-        rough = scaled(noise, log_noise.clamp(max=MAX_LOG_GAIN).exp_())
         ctx.save_for_backward(log_gain, tonal, log_noise, rough)
         return tonal + rough
 

@@ -5,13 +5,7 @@ import math
 import torch
 
 from speechlm.tokenizer.fourier import overlap_add
-from speechlm.tokenizer.source import (
-    BANDWIDTH,
-    noise_samples,
-    noise_spectrum,
-    pulse_phase,
-    pulse_spectrum,
-)
+from speechlm.tokenizer.source import BANDWIDTH, PulseTrains, noise_samples, pulse_phase
 from speechlm.tokenizer.spectral import (
     frames_of,
     hann_window,
@@ -45,19 +39,35 @@ def test_overlap_add_of_pieces_is_that_of_the_whole() -> None:
 
 
 def test_pulse_train_is_the_sum_of_cosines() -> None:
-    pitch = torch.tensor([[100.0, 173.0, 333.0]])
-    phase = torch.tensor([[0.0, 0.3, 0.9]], dtype=torch.float64)
-    got = torch.fft.irfft(pulse_spectrum(pitch, phase, 512, 16_000), 512)
-    time = torch.arange(-256, 256) / 16_000
-    for index in range(3):
-        harmonics = BANDWIDTH * 16_000 / float(pitch[0, index])
-        whole = math.floor(harmonics)
-        x = 2 * math.pi * (float(phase[0, index]) + pitch[0, index].double() * time)
-        series = sum(torch.cos(k * x) for k in range(1, whole + 1))
-        series = (series + (harmonics - whole) * torch.cos((whole + 1) * x)) * math.sqrt(
-            2 / harmonics
-        )
-        assert torch.allclose(got[0, index], (series * torch.hann_window(512)).float(), atol=2e-3)
+    pitch = torch.tensor([[100.0, 173.0, 333.0, 60.0]])
+    # pulses in a window's centre, close to it, and anywhere
+    phase = torch.tensor([[0.0, 1e-5, 0.9, 0.3]], dtype=torch.float64)
+    for size in (512, 90):
+        got = PulseTrains(pitch, phase, size, 16_000).frames()
+        time = torch.arange(-(size // 2), size - size // 2) / 16_000
+        for index in range(4):
+            harmonics = BANDWIDTH * 16_000 / float(pitch[0, index])
+            whole = math.floor(harmonics)
+            x = 2 * math.pi * (float(phase[0, index]) + pitch[0, index].double() * time.double())
+            series = sum(torch.cos(k * x) for k in range(1, whole + 1))
+            series = (series + (harmonics - whole) * torch.cos((whole + 1) * x)) * math.sqrt(
+                2 / harmonics
+            )
+            expected = (series * torch.hann_window(size)).float()
+            assert torch.allclose(got[0, index], expected, atol=2e-4)
+
+
+def test_some_trains_are_those_of_all() -> None:
+    pitch, phase = 60 + 400 * torch.rand(2, 40), torch.rand(2, 40, dtype=torch.float64)
+    gain = torch.rand(2, 40)
+    gain[0, 3] = 0
+    whole = PulseTrains(pitch, phase, 512, 16_000, gain).frames()
+    few = PulseTrains(pitch[:, 2:9], phase[:, 2:9], 512, 16_000, gain[:, 2:9])
+    assert torch.equal(few.frames(), whole[:, 2:9])
+    assert torch.equal(few.frames(slice(3, 4)), whole[:, 5:6])
+    assert not whole[0, 3].any()
+    unscaled = PulseTrains(pitch, phase, 512, 16_000).frames()
+    assert torch.allclose(whole, unscaled * gain[..., None], atol=1e-5)
 
 
 def test_phase_advances_by_the_pitch_and_continues_over_pieces() -> None:
@@ -97,8 +107,6 @@ def test_noise_is_white_and_a_function_of_its_place() -> None:
     assert max(map(abs, lagged)) < 0.02
     assert torch.equal(noise[500:600], noise_samples(500, 100, 3, device))
     assert not torch.equal(noise[:100], noise_samples(0, 100, 4, device))
-    part = noise_spectrum(7, 3, 80, 512, 3, device)
-    assert torch.equal(part, noise_spectrum(0, 20, 80, 512, 3, device)[:, 7:10])
 
 
 def test_mel_filters_cover_every_band_once() -> None:

@@ -212,7 +212,7 @@ def test_a_row_does_not_depend_on_how_many_there_are(
 ) -> None:
     """What equal codes in all cuts rest on; it holds on this build, or this test says so."""
     if not is_fused:
-        monkeypatch.setattr(blocks, "_fused_linear", lambda: None)
+        monkeypatch.setattr(blocks, "fused_linear", lambda: None)
     for width_in, width_out in ((256, 768), (768, 256), (36, 1024), (128, 750), (512, 2048)):
         x, weight = torch.randn(600, width_in), torch.randn(width_out, width_in)
         with torch.inference_mode():
