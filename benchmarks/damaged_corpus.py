@@ -35,7 +35,7 @@ ODD_NAMES = (
     "naïve-Ünï",
     "a;b&c$(d)`e`",
 )
-OPTIONS = CleaningOptions(characters_per_second=(3.0, 28.0))
+OPTIONS = CleaningOptions(characters_per_second=(3.0, 28.0), apparent_speed=(0.5, 1.62))
 
 
 @dataclass

@@ -48,6 +48,7 @@ class CleaningRecord:
         clipped_share: Share of the samples on clipped plateaus.
         bandwidth_hz: Frequency up to which the recording reaches.
         characters_per_second: Letters of the transcript per second of speech.
+        apparent_speed: Factor by which the recording seems to run too fast.
     """
 
     part_s: tuple[float, float] | None = None
@@ -59,6 +60,7 @@ class CleaningRecord:
     clipped_share: float | None = None
     bandwidth_hz: float | None = None
     characters_per_second: float | None = None
+    apparent_speed: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The steps that did something."""

@@ -15,6 +15,7 @@ from ...tokenizer.audio import encode_audio, resample
 from ...tokenizer.files import write_atomically
 from ..manifest import CleaningRecord, storable
 from ..readers.entry import Recording, Rejection
+from .apparent_speed import apparent_speed
 from .bandwidth import effective_bandwidth
 from .decoding import Clip, RefusedAudio, decode_recording, require_seconds
 from .fingerprint import fingerprint
@@ -132,6 +133,7 @@ def _clean(recording: Recording, clip: Clip, options: CleaningOptions, out: Path
     trimmed = None
     if options.trim_silence:
         samples, durations, trimmed = _trimmed(samples, rate, durations, options, name)
+    letters_hz = _checked_rate(recording, samples, rate, options)
     speed = _checked_speed(recording, samples, rate, options)
     original_hz = None
     if options.resample_hz is not None and options.resample_hz != rate:
@@ -159,7 +161,8 @@ def _clean(recording: Recording, clip: Clip, options: CleaningOptions, out: Path
         gain_db=round(20 * float(np.log10(gain)), 2) if gain != 1 else None,
         clipped_share=clipped,
         bandwidth_hz=bandwidth,
-        characters_per_second=speed,
+        characters_per_second=letters_hz,
+        apparent_speed=speed,
     )
     return Cleaned(
         seconds=len(samples) / rate,
@@ -212,7 +215,7 @@ def _trimmed(
     return kept, durations, (round(first / rate, 4), round((len(samples) - last) / rate, 4))
 
 
-def _checked_speed(
+def _checked_rate(
     recording: Recording, samples: NDArray[np.float32], rate: int, options: CleaningOptions
 ) -> float | None:
     bounds = options.characters_per_second
@@ -227,3 +230,19 @@ def _checked_speed(
             "check transcript and sampling rate.",
         )
     return round(found, 2)
+
+
+def _checked_speed(
+    recording: Recording, samples: NDArray[np.float32], rate: int, options: CleaningOptions
+) -> float | None:
+    bounds = options.apparent_speed
+    if bounds is None or not recording.text:
+        return None
+    found = apparent_speed(recording.text, samples, rate)
+    if not bounds[0] <= found <= bounds[1]:
+        raise RefusedAudio(
+            "apparent speed",
+            f"{recording.audio} seems to run {found:.2f} times too fast, {bounds[0]:g} to "
+            f"{bounds[1]:g} are plausible here; check its sampling rate of {rate} Hz.",
+        )
+    return round(found, 3)

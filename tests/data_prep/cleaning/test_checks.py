@@ -1,12 +1,15 @@
 """What the checks find, and what they must let pass."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import soxr
 
+import speechlm
+from speechlm.data_prep.cleaning.apparent_speed import apparent_speed, voice_pitch
 from speechlm.data_prep.cleaning.bandwidth import effective_bandwidth
 from speechlm.data_prep.cleaning.clipping import clipped_samples
 from speechlm.data_prep.cleaning.containers import is_cut_short
@@ -17,6 +20,8 @@ from speechlm.data_prep.cleaning.recording import Cleaned
 from speechlm.data_prep.cleaning.scripts import script_share
 from speechlm.data_prep.cleaning.speaking_rate import active_seconds, spoken_characters
 from speechlm.data_prep.readers import Recording
+
+VOICES = Path(speechlm.__file__).parent / "slm" / "weights" / "voices"
 
 
 def babble(seconds, rate, seed=0):
@@ -135,6 +140,17 @@ def test_speech_is_timed_without_its_pauses():
     wave = np.concatenate([np.zeros(8_000), babble(1, 8_000), np.zeros(16_000)]).astype(np.float32)
     assert 0.5 < active_seconds(wave, 8_000) < 1.1
     assert spoken_characters("It's 42!") == 3 + 2 * 4
+
+
+@pytest.mark.parametrize("voice", sorted(VOICES.glob("*.opus")), ids=lambda path: path.stem)
+def test_a_wrong_rate_in_the_header_is_heard(voice):
+    samples, rate = soundfile.read(voice, dtype="float32")
+    text = "a" * round(15 * active_seconds(samples, rate))
+    assert 0.6 < apparent_speed(text, samples, rate) < 1.5
+    assert apparent_speed(text, samples, 3 * rate) > 1.8
+    pitch = voice_pitch(samples, rate)
+    assert 80 < pitch < 280
+    assert voice_pitch(samples, 2 * rate) == pytest.approx(2 * pitch, rel=0.1)
 
 
 def _cleaned(wave, rate, digest):

@@ -21,6 +21,7 @@ from speechlm.errors import ConfigError, MissingExtra
         {"min_bandwidth_share": 1.5},
         {"scripts": ("Klingon",)},
         {"characters_per_second": (30, 4)},
+        {"apparent_speed": (2, 1)},
     ],
 )
 def test_values_that_make_no_sense_are_refused_in_a_sentence(values):
