@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -39,10 +39,12 @@ from .receipts import (
 )
 from .shards import TokenRow, TokenShards, write_shard
 
-MIN_GAIN = 0.5
+MIN_MARGIN = 0.2
+NUM_OTHERS = 3
 UNALIGNED_NAME = "unaligned.jsonl"
 SUMMARY_NAME = "alignment.json"
 NOTES = "alignment"
+_MAX_STEPS = 50  # how far a row looks for other texts: a corpus may consist of a few commands
 _MAX_PLACES = 1 << 24  # frames x symbols of one batch: about two minutes of one recording
 
 
@@ -53,7 +55,7 @@ class _Notes:
     source: str
     kept: int = 0
     aligned: int = 0
-    gains: list[float] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
     unaligned: list[dict[str, str]] = field(default_factory=list)
 
     def refuse(self, row: TokenRow, kind: str, reason: str) -> None:
@@ -72,7 +74,8 @@ class AlignSummary:
         aligned: Utterances that got durations.
         kept: Utterances that had durations and keep them.
         unaligned: Utterances without durations by the kind of reason; `unaligned.jsonl` lists them.
-        gains: float32 `[n]`, the gain (`slm.aligner.Alignment`) of every alignment tried.
+        margins: float32 `[n]`, the margin of every alignment tried: nats a frame by which a row's own
+            text explains the codes better than the best of `NUM_OTHERS` texts of other rows.
         wall_seconds: Time that the run took.
     """
 
@@ -83,33 +86,33 @@ class AlignSummary:
     aligned: int
     kept: int
     unaligned: dict[str, int]
-    gains: np.ndarray
+    margins: np.ndarray
     wall_seconds: float
 
     def figures(self) -> dict[str, Any]:
-        """The figures of `alignment.json`: counts, and percentiles of the gain."""
-        points = (1, 5, 25, 50, 75, 95, 99) if len(self.gains) else ()
+        """The figures of `alignment.json`: counts, and percentiles of the margin."""
+        points = (1, 5, 25, 50, 75, 95, 99) if len(self.margins) else ()
         return {
             "rows": self.rows,
             "aligned": self.aligned,
             "kept": self.kept,
             "unaligned": self.unaligned,
-            "gain_percentiles": {
-                str(point): round(float(np.percentile(self.gains, point)), 3) for point in points
+            "margin_percentiles": {
+                str(point): round(float(np.percentile(self.margins, point)), 3) for point in points
             },
         }
 
     def table(self) -> str:
-        """A few lines for people, with a histogram of the gain."""
+        """A few lines for people, with a histogram of the margin."""
         lines = [
             f"{self.rows} utterances in {self.shards} shards ({self.skipped} were whole already): "
             f"{self.aligned} aligned, {self.kept} had durations"
         ]
         for kind, count in self.unaligned.items():
             lines.append(f"without durations, {kind}: {count}; see {UNALIGNED_NAME}")
-        if len(self.gains):
-            counts, edges = np.histogram(self.gains, bins=10)
-            lines.append("gain of the text, nats a frame")
+        if len(self.margins):
+            counts, edges = np.histogram(self.margins, bins=10)
+            lines.append("margin of the own text over others, nats a frame")
             for count, low, high in zip(counts, edges, edges[1:], strict=False):
                 bar = "#" * int(np.ceil(40 * count / counts.max()))
                 lines.append(f"{low:7.2f} to {high:5.2f} {count:7d} {bar}".rstrip())
@@ -122,7 +125,7 @@ def align_shards(
     aligner: AlignerModel,
     *,
     overwrite: bool = False,
-    min_gain: float = MIN_GAIN,
+    min_margin: float = MIN_MARGIN,
     batch_frames: int = 4000,
     progress: bool = True,
 ) -> AlignSummary:
@@ -136,7 +139,7 @@ def align_shards(
         out: Folder of the new dataset, another one.
         aligner: Trained on tokens of the same codec, in evaluation mode.
         overwrite: Align the rows that have durations too; one that cannot be aligned loses them.
-        min_gain: Alignments with a lower gain are not believed; nats a frame.
+        min_margin: Alignments with a lower margin are not believed; nats a frame.
         batch_frames: Padded frames that are aligned at once.
         progress: Show a bar.
 
@@ -169,7 +172,7 @@ def align_shards(
         fingerprint(aligner.state_dict()),
         aligner.config.to_json_string(use_diff=False),
         overwrite,
-        min_gain,
+        min_margin,
         batch_frames,
     ]
     receipts: list[ShardReceipt] = []
@@ -188,7 +191,7 @@ def align_shards(
                 (out / INDEX_NAME).unlink(missing_ok=True)  # not complete until the last shard is
                 rows = [dataset.row(start + offset) for offset in range(shard.rows)]
                 notes = _Notes(source)
-                rows = _aligned(rows, aligner, overwrite, min_gain, batch_frames, notes, bar)
+                rows = _aligned(rows, aligner, overwrite, min_margin, batch_frames, notes, bar)
                 write_atomically(path, json.dumps(asdict(notes), ensure_ascii=False).encode())
                 receipt = write_shard(
                     out,
@@ -214,7 +217,7 @@ def align_shards(
         aligned=sum(notes.aligned for notes in found),
         kept=sum(notes.kept for notes in found),
         unaligned=dict(sorted(Counter(entry["kind"] for entry in unaligned).items())),
-        gains=np.array([gain for notes in found for gain in notes.gains], dtype=np.float32),
+        margins=np.array([m for notes in found for m in notes.margins], dtype=np.float32),
         wall_seconds=perf_counter() - begun,
     )
     if (shards / LEDGER_NAME).is_file():
@@ -229,7 +232,7 @@ def _aligned(
     rows: Sequence[TokenRow],
     aligner: AlignerModel,
     overwrite: bool,
-    min_gain: float,
+    min_margin: float,
     batch_frames: int,
     notes: _Notes,
     bar: tqdm,
@@ -250,23 +253,26 @@ def _aligned(
         else:
             notes.refuse(row, *refused)
     bar.update(len(rows) - len(open_rows))
-    gains: dict[int, float] = {}
-    for batch in _batches(rows, open_rows, batch_frames):
-        inputs = [(table.encode(rows[place].phonemes), rows[place].codes) for place in batch]
-        for place, alignment in zip(batch, aligner.align(inputs), strict=True):
-            gains[place] = alignment.gain
-            if alignment.gain >= min_gain:
+    others = _other_texts(rows, open_rows)
+    margins: dict[int, float] = {}
+    for batch in _batches(rows, others, batch_frames):
+        own = aligner.align([(table.encode(rows[p].phonemes), rows[p].codes) for p in batch])
+        best = _best_other_gains(rows, batch, others, aligner)
+        for place, alignment, other_gain in zip(batch, own, best, strict=True):
+            margins[place] = alignment.gain - other_gain
+            if margins[place] >= min_margin:
                 result[place] = dataclasses.replace(rows[place], durations=alignment.durations)
                 notes.aligned += 1
         bar.update(len(batch))
     for place in open_rows:
-        notes.gains.append(round(gains[place], 4))
-        if gains[place] < min_gain:
+        notes.margins.append(round(margins[place], 4))
+        if margins[place] < min_margin:
             notes.refuse(
                 rows[place],
                 "poor match",
-                f"the text explains the recording by {gains[place]:.2f} nats a frame better than no "
-                f"text, less than {min_gain:g}: it is probably of another recording",
+                f"its text explains the recording by {margins[place]:.2f} nats a frame better than "
+                f"texts of other recordings, less than {min_margin:g}: one of the two is wrong, or "
+                "the aligner has not learned such speech",
             )
     return result
 
@@ -285,18 +291,54 @@ def _refusal(row: TokenRow, table: SymbolTable) -> tuple[str, str] | None:
     return None
 
 
+def _other_texts(rows: Sequence[TokenRow], places: Sequence[int]) -> dict[int, list[str]]:
+    """For each place up to `NUM_OTHERS` texts unlike its own that would fit, of rows of like length."""
+    order = sorted(places, key=lambda each: (rows[each].num_frames, each))
+    found: dict[int, list[str]] = {}
+    for index, place in enumerate(order):
+        taken = {rows[place].phonemes}
+        for step in range(1, _MAX_STEPS):
+            for beside in (index - step, index + step):
+                if not 0 <= beside < len(order) or len(taken) > NUM_OTHERS:
+                    continue
+                text, frames = rows[order[beside]].phonemes, rows[place].num_frames
+                if len(text) + 2 <= min(frames, _MAX_PLACES // frames):
+                    taken.add(text)
+        found[place] = sorted(taken - {rows[place].phonemes})
+    return found
+
+
+def _best_other_gains(
+    rows: Sequence[TokenRow],
+    batch: Sequence[int],
+    others: Mapping[int, Sequence[str]],
+    aligner: AlignerModel,
+) -> list[float]:
+    """The best gain of any other text on each recording; 0, that of no text, where there is none."""
+    table = aligner.config.symbol_table
+    best = dict.fromkeys(batch, 0.0)
+    for rank in range(NUM_OTHERS):
+        places = [place for place in batch if rank < len(others[place])]
+        inputs = [(table.encode(others[place][rank]), rows[place].codes) for place in places]
+        found = aligner.align(inputs) if inputs else []
+        for place, other in zip(places, found, strict=True):
+            best[place] = max(best[place], other.gain) if rank else other.gain
+    return list(best.values())
+
+
 def _batches(
-    rows: Sequence[TokenRow], places: Sequence[int], batch_frames: int
+    rows: Sequence[TokenRow], others: Mapping[int, Sequence[str]], batch_frames: int
 ) -> Iterator[list[int]]:
     """Places of similar length, the longest first, bounded in padded frames and in memory."""
     batch: list[int] = []
     most_symbols = 0
-    for place in sorted(places, key=lambda each: (-rows[each].num_frames, each)):
+    for place in sorted(others, key=lambda each: (-rows[each].num_frames, each)):
+        symbols = max(len(text) + 2 for text in (rows[place].phonemes, *others[place]))
         frames = rows[batch[0] if batch else place].num_frames * (len(batch) + 1)
-        most_symbols = max(most_symbols, len(rows[place].phonemes) + 2)
+        most_symbols = max(most_symbols, symbols)
         if batch and (frames > batch_frames or frames * most_symbols > _MAX_PLACES):
             yield batch
-            batch, most_symbols = [], len(rows[place].phonemes) + 2
+            batch, most_symbols = [], symbols
         batch.append(place)
     if batch:
         yield batch

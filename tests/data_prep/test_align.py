@@ -89,7 +89,7 @@ def test_missing_durations_are_filled_and_nothing_else_moves(
         shards / "rejected.jsonl"
     ).read_bytes()
     figures = json.loads((tmp_path / "out/alignment.json").read_text())
-    assert figures["gain_percentiles"]["1"] > 0.5
+    assert figures["margin_percentiles"]["1"] > 0.2
     assert "13 aligned" in summary.table()
 
 
@@ -142,8 +142,8 @@ def test_a_second_run_aligns_nothing(
     damaged.write_bytes(damaged.read_bytes()[:100])
     assert run(shards, tmp_path / "out", model).skipped == 5
     assert content(tmp_path / "out") == before
-    assert run(shards, tmp_path / "out", model, min_gain=0.4).skipped == 0
-    assert run(shards, tmp_path / "out", aligner(), min_gain=0.4).skipped == 0
+    assert run(shards, tmp_path / "out", model, min_margin=0.4).skipped == 0
+    assert run(shards, tmp_path / "out", aligner(), min_margin=0.4).skipped == 0
 
 
 def test_a_run_stopped_at_any_write_ends_in_the_same_bytes(
