@@ -12,7 +12,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.command()
 def train(
-    kind: Annotated[Literal["codec", "slm"], typer.Argument(help="What to train.")],
+    kind: Annotated[Literal["codec", "slm", "aligner"], typer.Argument(help="What to train.")],
     config: Annotated[Path, typer.Argument(help="Recipe, a YAML file as in configs/.")],
     overrides: Annotated[
         list[str] | None,
@@ -33,7 +33,7 @@ def train(
         bool, typer.Option("--dry-run", help="Say what would be trained, its size and its cost.")
     ] = False,
 ) -> None:
-    """Train a codec or a speech language model from a recipe."""
+    """Train a codec, a speech language model or an aligner from a recipe."""
     from ..train.run import describe_training, run_training
 
     if dry_run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ def test_readme_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     seconds = np.arange(32_000) / 16_000
     voice = sum(np.sin(2 * np.pi * 120 * k * seconds) / k for k in range(1, 20))
+    shutil.copytree(ROOT / "tests" / "assets" / "tokens-format-2", "tokens")
     soundfile.write("some.wav", 0.2 * voice * (1 + np.sin(6 * np.pi * seconds)) / 2, 16_000)
     for code in [p.values[1] for p in SNIPPETS if p.values[0].name == "README.md"]:
         exec(compile(str(code), "README.md", "exec"), {})
