@@ -29,6 +29,7 @@ BANDWIDTH = 0.475  # highest harmonic, as a share of the sampling rate: 7.6 kHz 
 # does not depend on where a signal is cut into blocks.
 _CYCLE_BITS = 33
 _OFF_POLE = 2e-8  # radians that keep 0/0 out of a pulse's centre: under -100 dB
+_TABLED_ROWS = 256  # frames, over all items, whose sines are worked out at once on a CPU
 _GROUP = 32  # samples whose angles are tabled once for all groups of a frame
 
 
@@ -139,9 +140,18 @@ class PulseTrains:
 
     def frames(self, part: slice = slice(None)) -> Tensor:
         """Trains of some frames, float32 `[B, n, fft_size]`."""
-        above, below = _sines(self.above, part), _sines(self.below, part)
-        series = _sines(self.topmost, part).add_(above.div_(below)).flatten(2)
-        return series.sub_(self.base[:, part]).mul_(hann_window(self.fft_size, series.device))
+        first, last, _ = part.indices(self.base.shape[1])
+        batch, device = len(self.base), self.base.device
+        window = hann_window(self.fft_size, device)
+        trains = torch.empty(batch, last - first, self.fft_size, device=device)
+        # a few at a time, so that what is held in double precision stays in a cache
+        rows = max(1, _TABLED_ROWS // batch) if device.type == "cpu" else max(1, last - first)
+        for start in range(first, last, rows):
+            some = slice(start, min(start + rows, last))
+            series = _sines(self.above, some).div_(_sines(self.below, some)).float()
+            series = series.add_(_sines(self.topmost, some)).flatten(2).sub_(self.base[:, some])
+            torch.mul(series, window, out=trains[:, start - first : some.stop - first])
+        return trains
 
 
 def _powers(base: Tensor, count: int) -> tuple[Tensor, Tensor]:
