@@ -8,11 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from speechlm.data_prep import read_ahead as reading
 from speechlm.data_prep.manifest import SPLITS, read_manifest, write_manifest
-from speechlm.data_prep.read_ahead import batches_by_length
+from speechlm.data_prep.read_ahead import batches_by_length, read_ahead
 from speechlm.data_prep.shards import TokenShards
 from speechlm.data_prep.tokenize import tokenize_manifest
-from speechlm.errors import ConfigError, CorpusError
+from speechlm.errors import ConfigError, CorpusError, SpeechLMError, UnsupportedAudio
 from speechlm.tokenizer.audio import read_audio
 
 
@@ -166,6 +167,108 @@ def test_a_recording_that_went_bad_is_in_the_ledger(manifest, tmp_path, codec, m
     assert (row["id"], row["audio"]) == ("u06", str(bad))
     ids = [TokenShards(tmp_path / "d").row(i).id for i in range(11)]
     assert ids == [u.id for u in by_split(manifest) if u.id != "u06"]
+
+
+def test_a_recording_that_became_hours_is_not_decoded(manifest, tmp_path, codec, tone, monkeypatch):
+    tone(tmp_path / "wavs" / "u00.wav", 30.0)  # the manifest says 0.5 s
+    monkeypatch.setattr("speechlm.data_prep.tokenize.MAX_REJECTED_SHARE", 0.1)
+    assert run(manifest, tmp_path / "d", codec).rejected == 1
+    (row,) = map(json.loads, (tmp_path / "d" / "rejected.jsonl").read_text().splitlines())
+    assert row["id"] == "u00"
+    assert "lasts 30 s" in row["reason"]
+
+
+def test_one_shard_alone_can_be_made_again(manifest, tmp_path, codec, monkeypatch):
+    run(manifest, tmp_path / "d", codec)
+    undisturbed = content(tmp_path / "d")
+    for name in ("train-00000.parquet", "train-00001.parquet"):
+        (tmp_path / "d" / name).write_bytes(b"damaged")
+    made = run(manifest, tmp_path / "d", codec, only="train-00001")
+    assert (made.shards, made.skipped, made.rows, made.missing) == (1, 0, 4, ())
+    assert TokenShards(tmp_path / "d", split="valid")  # the dataset stood all the while
+    run(manifest, tmp_path / "d", codec, only="train-00000.parquet")
+    assert content(tmp_path / "d") == undisturbed
+    assert run(manifest, tmp_path / "d", codec, only="valid-00000").skipped == 1
+    with pytest.raises(ConfigError, match=r"no shard 'train-00009'.*train-00000.*valid-00000"):
+        run(manifest, tmp_path / "d", codec, only="train-00009")
+    with pytest.raises(ConfigError, match="has 4 books, 2 were asked for"):
+        run(manifest, tmp_path / "d", codec, only="train-00001", num_books=2)
+
+
+def test_shards_made_one_by_one_become_a_dataset_with_the_last(manifest, tmp_path, codec):
+    run(manifest, tmp_path / "whole", codec)
+    missing = [
+        run(manifest, tmp_path / "d", codec, only=name).missing
+        for name in ("valid-00000", "train-00001", "train-00000")
+    ]
+    assert missing == [
+        ("train-00000.parquet", "train-00001.parquet"),
+        ("train-00000.parquet",),
+        (),
+    ]
+    assert content(tmp_path / "d") == content(tmp_path / "whole")
+
+
+def test_a_batch_too_large_for_memory_is_encoded_in_halves(manifest, tmp_path, codec):
+    run(manifest, tmp_path / "whole", codec, batch_seconds=60.0)
+    encode, sizes = codec.tokenize, []
+
+    def small(waveforms, **options):
+        sizes.append(len(waveforms))
+        if len(waveforms) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return encode(waveforms, **options)
+
+    codec.tokenize = small
+    run(manifest, tmp_path / "d", codec, batch_seconds=60.0)
+    assert max(sizes) > 2
+    assert content(tmp_path / "d") == content(tmp_path / "whole")
+
+
+def test_a_codec_that_fails_on_a_single_utterance_ends_the_run(manifest, tmp_path, codec):
+    codec.tokenize = lambda *_, **__: (_ for _ in ()).throw(RuntimeError("device is gone"))
+    with pytest.raises(
+        SpeechLMError, match=r"not encode u\d\d .*alone .*device is gone.*run again"
+    ):
+        run(manifest, tmp_path / "d", codec)
+
+
+def test_audio_that_the_codec_refuses_is_in_the_ledger(manifest, tmp_path, codec, monkeypatch):
+    encode = codec.tokenize
+
+    def picky(waveforms, **options):
+        if any(len(waveform) == 4000 for waveform in waveforms):
+            raise UnsupportedAudio("Half a second is too short.")
+        return encode(waveforms, **options)
+
+    codec.tokenize = picky
+    monkeypatch.setattr("speechlm.data_prep.tokenize.MAX_REJECTED_SHARE", 0.1)
+    made = run(manifest, tmp_path / "d", codec)
+    (row,) = map(json.loads, (tmp_path / "d" / "rejected.jsonl").read_text().splitlines())
+    assert (made.rows, row["id"], row["reason"]) == (11, "u00", "Half a second is too short.")
+
+
+def test_reading_runs_ahead_but_not_beyond_its_bound(manifest, monkeypatch):
+    utterances = read_manifest(manifest)
+    batches = [utterances[start : start + 2] for start in range(0, 12, 2)]
+    begun, most = [], 0.0
+
+    def read(utterance, sampling_rate):
+        begun.append(utterance)
+        return torch.zeros(round(utterance.seconds * sampling_rate))
+
+    monkeypatch.setattr(reading, "read_utterance", read)
+    used = 0.0
+    for place, found in enumerate(read_ahead(batches, 8000, ahead_seconds=4.0)):
+        deadline = time.monotonic() + 10  # the codec works meanwhile
+        while place < 5 and len(begun) <= 2 * (place + 1) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert [len(w) for w in found] == [round(u.seconds * 8000) for u in batches[place]]
+        most = max(most, sum(u.seconds for u in begun) - used)
+        assert place == 5 or len(begun) > 2 * (place + 1)
+        used += sum(u.seconds for u in batches[place])
+    assert most <= 4.0 + max(u.seconds for u in utterances) * 2
+    assert begun == utterances
 
 
 @given(st.lists(st.floats(0.1, 30), min_size=1, max_size=60), st.floats(1, 120))
