@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import FloatTensor, LongTensor, Tensor
 from transformers import (
+    LogitsProcessor,
     LogitsProcessorList,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
@@ -39,6 +40,7 @@ class SamplingConfig:
             None is 10 with the prefix alignment and 0 (off) with the pointer, which cannot loop.
         repetition_ratio: Share of the window above which a candidate is drawn again from the whole
             distribution (VALL-E 2, Chen et al. 2024, algorithm 1).
+        max_silence_seconds: Longest silence inside an utterance and at its ends; 0 sets no limit.
     """
 
     temperature: float = 0.7
@@ -47,6 +49,7 @@ class SamplingConfig:
     top_p: float = 1.0
     repetition_window: int | None = None
     repetition_ratio: float = 0.1
+    max_silence_seconds: float = 0.8
 
     def __post_init__(self) -> None:
         for name in ("temperature", "residual_temperature"):
@@ -63,6 +66,11 @@ class SamplingConfig:
         if self.repetition_window is not None and self.repetition_window < 0:
             raise ConfigError(
                 f"repetition_window is {self.repetition_window}; it must be 0 (off) or more."
+            )
+        if not 0 <= self.max_silence_seconds <= 60:
+            raise ConfigError(
+                f"max_silence_seconds is {self.max_silence_seconds}; it must lie between 0 (no "
+                "limit) and 60."
             )
 
     def processors(self, is_residual: bool = False) -> LogitsProcessorList:
@@ -97,19 +105,73 @@ def draw(scores: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
 
 
+class RepetitionAwareSampling(LogitsProcessor):
+    """Keeps a drawn candidate alone, or every code again where the candidate repeats too often.
+
+    VALL-E 2 (Chen et al. 2024, algorithm 1): a candidate comes from the filtered distribution; one
+    that fills more than `ratio` of the last `window` codes is drawn again from the whole one. In
+    transformers' `generate` it is the last processor, with `do_sample=True` and `top_k=0`.
+
+    Args:
+        filters: Temperature, top-k, top-p and the like, for the candidate.
+        window: Codes looked back at, 0 for none.
+        ratio: Share of the window above which a code counts as repeated.
+        generator: Source of the candidates; None takes torch's global one.
+    """
+
+    def __init__(
+        self,
+        filters: LogitsProcessorList,
+        window: int = 10,
+        ratio: float = 0.1,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.filters = filters
+        self.window = window
+        self.ratio = ratio
+        self.generator = generator
+
+    def __call__(self, input_ids: LongTensor, scores: FloatTensor) -> FloatTensor:
+        """Logits `[B, V]`: -inf everywhere but at the candidate, or as given where it repeats."""
+        uniform = torch.rand(len(scores), generator=self.generator).to(scores.device)
+        candidate, is_repeated = self.candidate(input_ids, scores, uniform)
+        alone = torch.full_like(scores, -torch.inf).scatter(1, candidate[:, None], 0.0)
+        if is_repeated is None:
+            return cast(FloatTensor, alone)
+        return cast(FloatTensor, torch.where(is_repeated[:, None], scores, alone))
+
+    def candidate(
+        self, history: Tensor, scores: Tensor, uniform: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """The candidate, int64 `[B]`, and where it repeats, bool `[B]` (None if nowhere)."""
+        filtered = self.filters(cast(LongTensor, history), cast(FloatTensor, scores))
+        candidate = draw(filtered, uniform)
+        if not self.window or history.shape[1] == 0:
+            return candidate, None
+        recent = history[:, -self.window :]
+        is_repeated = (recent == candidate[:, None]).sum(1) > self.ratio * self.window
+        return candidate, is_repeated if bool(is_repeated.any()) else None
+
+
 class BookSampler:
-    """Draws one book's codes: filters, then repetition awareness if a window is given.
+    """Draws one book's codes: rules, then filters, then repetition awareness if a window is given.
 
     Args:
         filters: Logits processors; they see the book's past codes as `input_ids`.
         window: Frames looked back at, 0 for none.
         ratio: Share of the window above which a code counts as repeated.
+        rules: Processors that hold for the second draw of a repeated code too.
     """
 
-    def __init__(self, filters: LogitsProcessorList, window: int = 0, ratio: float = 0.1) -> None:
-        self.filters = filters
-        self.window = window
-        self.ratio = ratio
+    def __init__(
+        self,
+        filters: LogitsProcessorList,
+        window: int = 0,
+        ratio: float = 0.1,
+        rules: LogitsProcessorList | None = None,
+    ) -> None:
+        self.repetition = RepetitionAwareSampling(filters, window, ratio)
+        self.rules = rules or LogitsProcessorList()
 
     def __call__(self, scores: Tensor, history: Tensor, uniforms: Tensor) -> Tensor:
         """Draw one code an item.
@@ -122,12 +184,8 @@ class BookSampler:
         Returns:
             int64 `[B]`.
         """
-        filtered = self.filters(cast(LongTensor, history), cast(FloatTensor, scores))
-        candidate = draw(filtered, uniforms[:, 0])
-        if not self.window or history.shape[1] == 0:
+        allowed = self.rules(cast(LongTensor, history), cast(FloatTensor, scores))
+        candidate, is_repeated = self.repetition.candidate(history, allowed, uniforms[:, 0])
+        if is_repeated is None:
             return candidate
-        recent = history[:, -self.window :]
-        is_repeated = (recent == candidate[:, None]).sum(1) > self.ratio * self.window
-        if not bool(is_repeated.any()):
-            return candidate
-        return torch.where(is_repeated, draw(scores, uniforms[:, 1]), candidate)
+        return torch.where(is_repeated, draw(allowed, uniforms[:, 1]), candidate)

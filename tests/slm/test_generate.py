@@ -21,6 +21,7 @@ from tiny_language import (
 from speechlm.errors import ConfigError, ModelMismatch, UnsupportedText
 from speechlm.slm.frame_decoder import FrameDecoder
 from speechlm.slm.generate import generate_batch, generate_codes
+from speechlm.slm.length import LengthBounds
 from speechlm.slm.prompt import Voice
 from speechlm.slm.sampling import SamplingConfig
 
@@ -127,7 +128,7 @@ def test_the_prefix_model_never_says_nothing():
     model = ar_model(alignment="prefix")
     torch.nn.init.constant_(model.heads[0].logits.bias[-1:], 50.0)
     spoken = generate_codes(model, None, text(3, 0), voice_of(0), sampling=LIKELIEST)
-    assert spoken.codes.shape[1] == 1
+    assert spoken.codes.shape[1] == LengthBounds.of(model, text(3, 0)).shortest
     assert spoken.finish_reason == "end"
 
 

@@ -17,7 +17,8 @@ from speechlm.errors import ConfigError, CorruptWeights, ModelMismatch, Unsuppor
 from speechlm.slm import text as text_module
 from speechlm.slm.autoregressive import AutoregressiveModel
 from speechlm.slm.config import AutoregressiveConfig
-from speechlm.slm.generate import SECONDS_PER_SYMBOL, generate_codes
+from speechlm.slm.generate import generate_codes
+from speechlm.slm.length import LONGEST_SECONDS_PER_SYMBOL
 from speechlm.slm.pieces import FILE_NAME, PieceTokenizer
 from speechlm.slm.text import BOUNDARY, NO_TEXT, PAD, SPECIALS
 from speechlm.tokenizer.model_folder import load_model, save_model
@@ -145,4 +146,4 @@ def test_a_long_piece_has_the_time_of_its_letters(tokenizer: PieceTokenizer) -> 
     spoken = generate_codes(model, None, ids, voice_of(1))
     assert spoken.finish_reason == "length"
     seconds = spoken.codes.shape[1] / IDENTITY.frame_rate_hz
-    assert seconds == pytest.approx(SECONDS_PER_SYMBOL * len(word), abs=0.02)
+    assert seconds == pytest.approx(LONGEST_SECONDS_PER_SYMBOL * len(word), abs=0.02)

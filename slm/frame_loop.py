@@ -1,0 +1,186 @@
+"""Frames of a batch of utterances, one after the other, as generation and streaming both take them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from transformers import LogitsProcessorList
+
+from .autoregressive import AutoregressiveModel
+from .constraints import ShortestLength, SilenceCap
+from .frame_decoder import FrameDecoder
+from .length import Corridor, LengthBounds
+from .prompt import Voice
+from .sampling import DRAWS_PER_CODE, BookSampler, SamplingConfig
+
+DEFAULT_WINDOW = 10  # VALL-E 2's, used where nothing else prevents loops
+
+
+class _FrameSampler:
+    """Chooses the codes of one frame, book by book, and whether the pointer moves on."""
+
+    def __init__(
+        self, model: AutoregressiveModel, sampling: SamplingConfig, rules: LogitsProcessorList
+    ) -> None:
+        self.model = model
+        masked = max(model.config.num_masked_books, 1)
+        window = sampling.repetition_window
+        if window is None:
+            window = 0 if model.uses_pointer else DEFAULT_WINDOW
+        self.samplers = [
+            BookSampler(
+                sampling.processors(is_residual=book >= masked),
+                window if book == 0 else 0,
+                sampling.repetition_ratio,
+                rules if book == 0 else None,
+            )
+            for book in range(model.config.ar_books)
+        ]
+
+    @property
+    def num_draws(self) -> int:
+        """Uniform numbers that one frame consumes."""
+        return DRAWS_PER_CODE * len(self.samplers) + 1
+
+    def codes(self, state: Tensor, past: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes and their log-probability.
+
+        Args:
+            state: `[B, D]`.
+            past: int64 `[B, t, ar_books]`.
+            uniforms: `[B, num_draws]`.
+
+        Returns:
+            int64 `[B, ar_books]` (the end class of book 1 is V) and float `[B]`.
+        """
+        chosen: list[Tensor] = []
+        total = state.new_zeros(len(state))
+        for book, sampler in enumerate(self.samplers):
+            scores = self.model.heads[book](state)
+            pair = uniforms[:, DRAWS_PER_CODE * book : DRAWS_PER_CODE * (book + 1)]
+            code = sampler(scores, past[:, :, book], pair)
+            total += scores.gather(1, code[:, None])[:, 0] - scores.logsumexp(-1)
+            chosen.append(code)
+            if book + 1 < len(self.samplers):
+                known = code.clamp(max=self.model.config.codebook_size - 1)
+                state = state + self.model.chosen.of_book(book, known)
+        return torch.stack(chosen, dim=1), total
+
+    def moves(
+        self, state: Tensor, must_move: Tensor, must_stay: Tensor, uniform: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Whether the pointer leaves its symbol: bool `[B]`, and the log-probability `[B]`."""
+        score = self.model.advance(state)[:, 0]
+        is_moving = ((uniform < score.sigmoid()) | must_move) & ~must_stay
+        chance = F.logsigmoid(torch.where(is_moving, score, -score))
+        return is_moving, chance.masked_fill(must_move | must_stay, 0.0)
+
+
+class FrameLoop:
+    """A batch of utterances in the making: each `step` writes one frame of all that still run.
+
+    Args:
+        ar: Model of the leading books, in evaluation mode.
+        texts: int64 `[S_i]` of each item.
+        voices: The prompt of each item.
+        bounds: Shortest and longest utterance of each item.
+        sampling: How codes are drawn.
+        generators: One CPU generator an item; None takes torch's global one.
+        silent_codes: int64 `[n]`, what the codec writes into book 1 for silence; only models
+            without a pointer need it.
+
+    Attributes:
+        codes: int64 `[B, T, ar_books]`, of which `num_frames` of each item count.
+        pointers: int64 `[B, T]`, the symbol under each frame.
+        num_frames: int64 `[B]`, frames written so far.
+        has_ended: bool `[B]`, whether the text was spoken to its end.
+        log_probability: float `[B]`, of all choices under the model itself.
+        is_over: Whether no item runs any more.
+    """
+
+    def __init__(
+        self,
+        ar: AutoregressiveModel,
+        texts: Sequence[Tensor],
+        voices: Sequence[Voice],
+        bounds: Sequence[LengthBounds],
+        sampling: SamplingConfig,
+        generators: Sequence[torch.Generator] | None = None,
+        silent_codes: Tensor | None = None,
+    ) -> None:
+        self.ar = ar
+        batch, device = len(texts), ar.device
+        caps = [bound.longest for bound in bounds]
+        max_silence = round(sampling.max_silence_seconds * ar.config.frame_rate_hz)
+        rules = LogitsProcessorList()
+        if ar.uses_pointer:
+            self.corridor = Corridor(ar, texts, max_silence)
+        else:
+            shortest = torch.tensor([bound.shortest for bound in bounds])
+            rules.append(ShortestLength(shortest, ar.config.codebook_size))
+            if silent_codes is not None:
+                rules.append(SilenceCap(silent_codes, max_silence))
+        self.sampler = _FrameSampler(ar, sampling, rules)
+        self.uniforms = _uniforms(caps, self.sampler.num_draws, generators).to(device)
+        self.decoder = FrameDecoder(ar, texts, voices, max(caps))
+        self.size = torch.tensor([len(text) for text in texts], device=device)
+        self.cap = torch.tensor(caps, device=device)
+        shape = (batch, max(caps), ar.config.ar_books)
+        self.codes = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.pointers = torch.zeros(shape[:2], dtype=torch.int64, device=device)
+        self.pointer, self.age, self.num_frames = torch.zeros(
+            3, batch, dtype=torch.int64, device=device
+        )
+        self.is_running = torch.ones(batch, dtype=torch.bool, device=device)
+        self.has_ended = torch.zeros_like(self.is_running)
+        self.log_probability = torch.zeros(batch, device=device)
+        self.previous = self.decoder.start
+        self.frame = 0
+        self.is_over = False
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Write the next frame of every item that still runs."""
+        ar, frame = self.ar, self.frame
+        state = self.decoder.step(self.previous, self.pointer, self.age)
+        uniforms = self.uniforms[:, frame]
+        chosen, chance = self.sampler.codes(state, self.codes[:, :frame], uniforms)
+        self.log_probability += chance * self.is_running
+        if ar.uses_pointer:
+            self._walk(state, uniforms[:, -1])
+        else:
+            self.has_ended |= self.is_running & (chosen[:, 0] == ar.config.codebook_size)
+            self.num_frames += self.is_running & ~self.has_ended
+            chosen = chosen.clamp(max=ar.config.codebook_size - 1)
+        self.codes[:, frame] = chosen
+        self.is_running &= ~self.has_ended & (self.num_frames < self.cap)
+        self.frame += 1
+        self.is_over = not bool(self.is_running.any())
+        if not self.is_over:
+            self.previous = ar.codes(chosen[:, :, None]).sum(1)[:, 0]
+
+    def _walk(self, state: Tensor, uniform: Tensor) -> None:
+        self.pointers[:, self.frame] = self.pointer
+        must_move, must_stay = self.corridor.step(self.frame, self.pointer, self.age)
+        moves, chance = self.sampler.moves(state, must_move, must_stay, uniform)
+        self.log_probability += chance * self.is_running
+        self.age = torch.where(moves, 0, self.age + 1)
+        self.pointer = self.pointer + moves
+        self.num_frames += self.is_running
+        self.has_ended |= self.is_running & (self.pointer == self.size)
+        # A finished item idles on its last symbol until the others are done.
+        self.pointer = self.pointer.minimum(self.size - 1)
+        self.age = self.age.clamp(max=self.ar.config.max_frames_per_symbol)
+
+
+def _uniforms(
+    caps: Sequence[int], num_draws: int, generators: Sequence[torch.Generator] | None
+) -> Tensor:
+    """All chance of a batch beforehand, `[B, T, num_draws]`; an item's does not depend on others."""
+    sources: Sequence[torch.Generator | None] = generators or [None] * len(caps)
+    rows = [torch.rand(cap, num_draws, generator=g) for cap, g in zip(caps, sources, strict=True)]
+    return pad_sequence(rows, batch_first=True)
