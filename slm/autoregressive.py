@@ -3,7 +3,8 @@
 One model, two ways to know where in the text it is (`alignment` in the configuration): a pointer
 that stays or advances with every frame, or the text as a prefix that attention reads (VALL-E, Wang
 et al. 2023, section 4.2.1). Several books of a frame are predicted one after the other by small
-heads; `ar_books=1` is VALL-E's split.
+heads; `ar_books=1` is VALL-E's split. One step of the Transformer can write a group of frames
+(`group_size`, see `grouping.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from transformers import AutoConfig, AutoModel
 from transformers.utils import ModelOutput
 
 from .alignment import advances_after, is_before, pointer_age, prompt_symbols_of, text_at
+from .attention_prior import prefix_prior
 from .config import AutoregressiveConfig
+from .grouping import FrameGroups, GroupInput, NextInGroup
+from .guidance import Utterances, without_condition
 from .initialization import initialize_logits
 from .language_model import TOP_K_ACCURACY, CodeEmbedding, LanguageModel
 from .transformer import RMSNorm, prefix_lm_mask
@@ -60,7 +64,13 @@ class BookHead(nn.Module):
 
 
 class AutoregressiveModel(LanguageModel):
-    """Predicts the first `ar_books` codes of every frame, and when to move on in the text."""
+    """Predicts the first `ar_books` codes of every frame, and when to move on in the text.
+
+    Attributes:
+        prior_strength: How much of the diagonal prior (`attention_prior.py`) is added to the attention
+            from frames to text while training, 0 to 1; 0, the default, costs nothing. Training sets
+            it step by step. Not read with the pointer alignment.
+    """
 
     config_class = AutoregressiveConfig
     config: AutoregressiveConfig
@@ -68,6 +78,7 @@ class AutoregressiveModel(LanguageModel):
 
     def __init__(self, config: AutoregressiveConfig) -> None:
         super().__init__(config)
+        self.prior_strength = 0.0
         width, books = config.hidden_size, config.ar_books
         self._add_text()
         if self.uses_pointer:
@@ -76,6 +87,9 @@ class AutoregressiveModel(LanguageModel):
         self.start = nn.Embedding(1, width)
         self.segment = nn.Embedding(2, width)
         self.decoder = self._new_decoder()
+        if config.group_size > 1:
+            self.group_input = GroupInput(width, config.group_size)
+            self.next_in_group = NextInGroup(width, config.group_size)
         if books > 1:  # a lone book is conditioned on nothing: no weights without a gradient
             self.chosen = CodeEmbedding(books - 1, config.codebook_size, width)
         # Without a pointer the end of speech is one more class of the first book.
@@ -114,8 +128,54 @@ class AutoregressiveModel(LanguageModel):
         Returns:
             `[B, T + 1, D]`; the last one is for the frame after the given ones.
         """
-        frames = self.codes(codes[:, : self.config.ar_books]).sum(1)
-        return torch.cat((self.start.weight[None].expand(len(codes), -1, -1), frames), dim=1)
+        return self._after_start(self._frame_vectors(codes))
+
+    def prompt_inputs(
+        self, context: Tensor, codes: Tensor, pointer: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the Transformer reads of a prompt, and what its first step after it knows.
+
+        Args:
+            context: `[1, S, D]` of `encode_text`; not read with the prefix alignment.
+            codes: int64 `[1, K, P]`.
+            pointer: int64 `[1, P]`; not read with the prefix alignment.
+
+        Returns:
+            `[N, D]`, a position for each group of `group_size` frames, and `[D]`.
+        """
+        num_frames = codes.shape[2]
+        prompt_frames = torch.full((1,), num_frames, device=codes.device)
+        groups = FrameGroups(prompt_frames, num_frames, self.config.group_size)
+        count = -(-num_frames // self.config.group_size)
+        previous = self._after_start(self._grouped(groups.fill(self._frame_vectors(codes))))
+        x = previous[:, :count] + self.segment.weight[PROMPT]
+        if self.uses_pointer and num_frames:
+            x = x + self._text_of_slots(context, pointer, groups)[:, :count, 0]
+        return x[0], previous[0, count]
+
+    def state_in_group(
+        self,
+        state: Tensor,
+        frame: Tensor,
+        slot: int,
+        text: Tensor | None = None,
+        age: Tensor | None = None,
+    ) -> Tensor:
+        """State of a frame that is not the first one of its group.
+
+        Args:
+            state: `[…, D]` of the frame before.
+            frame: `[…, D]`, the sum of that frame's code vectors.
+            slot: Place of the frame in its group, 1 to `group_size` - 1.
+            text: `[…, D]`, the context at the pointer, with the pointer alignment.
+            age: int64 `[…]`, frames already spent on that symbol, with the pointer alignment.
+
+        Returns:
+            `[…, D]`.
+        """
+        if text is not None and age is not None:
+            frame = frame + text + self.age(age)
+        return self.next_in_group(state, frame, slot)
 
     def forward(
         self,
@@ -146,15 +206,26 @@ class AutoregressiveModel(LanguageModel):
         Returns:
             `AutoregressiveOutput`; float32 also under autocast.
         """
-        previous = self._hide_inputs(self.previous_codes(codes), prompt_frames)
+        if self.uses_pointer and pointer is None:
+            raise ValueError("The pointer alignment needs the pointer of every frame.")
+        batch = Utterances(
+            symbols,
+            num_symbols,
+            codes,
+            num_frames,
+            prompt_frames,
+            loss_mask,
+            pointer if self.uses_pointer else None,
+        )
+        if self.training and self.config.condition_drop:
+            drawn = torch.rand(len(codes), device=codes.device)
+            batch = without_condition(batch, drawn < self.config.condition_drop)
+        states = self._states(batch)
+        num_frames, loss_mask, pointer = batch.num_frames, batch.loss_mask, batch.pointer
         if self.uses_pointer:
-            if pointer is None:
-                raise ValueError("The pointer alignment needs the pointer of every frame.")
-            states = self._pointer_states(symbols, num_symbols, previous, prompt_frames, pointer)
-            targets = codes[:, : self.config.ar_books]
+            targets = batch.codes[:, : self.config.ar_books]
         else:
-            states = self._prefix_states(symbols, num_symbols, previous, num_frames, prompt_frames)
-            targets, loss_mask = self._with_end(codes, num_frames, loss_mask)
+            targets, loss_mask = self._with_end(batch.codes, num_frames, loss_mask)
         counted = targets.transpose(1, 2)[loss_mask]
         known = counted.clamp(0, self.config.codebook_size - 1)  # the end is no code to embed
         logits = self.book_logits(states[loss_mask], known)
@@ -164,7 +235,7 @@ class AutoregressiveModel(LanguageModel):
         weights = losses.new_full((len(losses),), self.config.residual_weight)
         weights[: max(1, self.config.num_masked_books)] = 1.0
         loss, advance_loss = (losses * weights).sum() / weights.sum(), losses.new_zeros(())
-        if self.uses_pointer and pointer is not None:
+        if pointer is not None:
             moves = advances_after(pointer, num_frames)[loss_mask]
             score = self.advance(states[loss_mask]).squeeze(-1).float()
             advance_loss = F.binary_cross_entropy_with_logits(score, moves.float())
@@ -188,51 +259,84 @@ class AutoregressiveModel(LanguageModel):
             logits.append(head(states))
         return logits
 
-    def _hide_inputs(self, previous: Tensor, prompt_frames: Tensor) -> Tensor:
+    def _frame_vectors(self, codes: Tensor) -> Tensor:
+        """Sum over the books of each frame: int64 `[B, K, T]` to `[B, T, D]`."""
+        return self.codes(codes[:, : self.config.ar_books]).sum(1)
+
+    def _after_start(self, positions: Tensor) -> Tensor:
+        """Put the start embedding before `[B, N, D]`."""
+        return torch.cat((self.start.weight[None].expand(len(positions), -1, -1), positions), dim=1)
+
+    def _grouped(self, slots: Tensor) -> Tensor:
+        """One position a group: `[B, N, G, D]` to `[B, N, D]`."""
+        return slots[:, :, 0] if self.config.group_size == 1 else self.group_input(slots)
+
+    def _states(self, batch: Utterances) -> Tensor:
+        """States of the T frames and, with the prefix alignment, of the end after them.
+
+        Returns:
+            `[B, T, D]` or `[B, T + 1, D]`; causality hides the padding on the right.
+        """
+        frames = self._hide_inputs(self._frame_vectors(batch.codes), batch.prompt_frames)
+        length = frames.shape[1] + (not self.uses_pointer)
+        groups = FrameGroups(batch.prompt_frames, length, self.config.group_size)
+        slots = frames[:, :, None] if groups.size == 1 else groups.fill(frames)
+        previous = self._after_start(self._grouped(slots))[:, : groups.num_groups]
+        text: Tensor | None = None
+        if batch.pointer is not None:
+            prompt_symbols = prompt_symbols_of(
+                batch.pointer, batch.prompt_frames, batch.num_symbols
+            )
+            context = self.encode_text(batch.symbols, batch.num_symbols, prompt_symbols)
+            text = self._text_of_slots(context, batch.pointer, groups)
+            x = previous + text[:, :, 0] + self.segment(self._is_target(batch, groups).long())
+            state = self.decoder(x, torch.arange(x.shape[1], device=x.device), is_causal=True)
+        else:
+            state = self._prefix_states(batch, previous, groups)
+        if groups.size == 1:
+            return state
+        states = [state]
+        for slot in range(1, groups.size):
+            known = slots[:, :, slot - 1]
+            known = known if text is None else known + text[:, :, slot]
+            states.append(self.next_in_group(states[-1], known, slot))
+        return groups.frames(torch.stack(states, dim=2))
+
+    def _hide_inputs(self, frames: Tensor, prompt_frames: Tensor) -> Tensor:
         if not self.training or self.config.input_drop == 0:
-            return previous
-        batch, length, _ = previous.shape
-        # Input t carries frame t - 1; the last prompt frame is part of the prompt and stays.
-        is_prompt = is_before(prompt_frames + 1, length)
-        is_kept = torch.rand(batch, length, device=previous.device) >= self.config.input_drop
-        return previous * (is_prompt | is_kept)[..., None]
+            return frames
+        batch, length, _ = frames.shape
+        # One draw more than there are frames: seeded runs go on as they began.
+        drawn = torch.rand(batch, length + 1, device=frames.device)[:, 1:]
+        is_kept = is_before(prompt_frames, length) | (drawn >= self.config.input_drop)
+        return frames * is_kept[..., None]
 
-    def _pointer_states(
-        self,
-        symbols: Tensor,
-        num_symbols: Tensor,
-        previous: Tensor,
-        prompt_frames: Tensor,
-        pointer: Tensor,
-    ) -> Tensor:
-        """States of the T frames, `[B, T, D]`; causality hides the padding on the right."""
-        prompt_symbols = prompt_symbols_of(pointer, prompt_frames, num_symbols)
-        context = self.encode_text(symbols, num_symbols, prompt_symbols)
-        length = pointer.shape[1]
-        is_target = (~is_before(prompt_frames, length)).long()
-        age = pointer_age(pointer, self.config.max_frames_per_symbol)
-        x = previous[:, :length] + text_at(context, pointer)
-        x = x + self.segment(is_target) + self.age(age)
-        return self.decoder(x, torch.arange(length, device=x.device), is_causal=True)
+    def _text_of_slots(self, context: Tensor, pointer: Tensor, groups: FrameGroups) -> Tensor:
+        """The text under each frame and how long the pointer has been there, `[B, N, G, D]`."""
+        age = groups.spread(pointer_age(pointer, self.config.max_frames_per_symbol))
+        index = groups.spread(pointer)
+        return text_at(context, index.flatten(1)).unflatten(1, index.shape[1:]) + self.age(age)
 
-    def _prefix_states(
-        self,
-        symbols: Tensor,
-        num_symbols: Tensor,
-        previous: Tensor,
-        num_frames: Tensor,
-        prompt_frames: Tensor,
-    ) -> Tensor:
-        """States of the T frames and of the end after them, `[B, T + 1, D]`."""
-        text = self.encode_text(symbols, num_symbols, num_symbols)
-        size, length = symbols.shape[1], previous.shape[1]
-        is_target = (~is_before(prompt_frames, length)).long()
-        x = torch.cat((text, previous + self.segment(is_target)), dim=1)
-        is_valid = torch.cat((is_before(num_symbols, size), is_before(num_frames + 1, length)), 1)
+    def _is_target(self, batch: Utterances, groups: FrameGroups) -> Tensor:
+        """Which groups are the target's, bool `[B, N]`; a group is never both."""
+        return ~is_before(groups.group_counts(batch.prompt_frames), groups.num_groups)
+
+    def _prefix_states(self, batch: Utterances, previous: Tensor, groups: FrameGroups) -> Tensor:
+        """States of the N groups behind the text, `[B, N, D]`."""
+        text = self.encode_text(batch.symbols, batch.num_symbols, batch.num_symbols)
+        size, length = text.shape[1], previous.shape[1]
+        is_target = self._is_target(batch, groups)
+        x = torch.cat((text, previous + self.segment(is_target.long())), dim=1)
+        num_groups = groups.group_counts(batch.num_frames + 1)
+        is_valid = torch.cat((is_before(batch.num_symbols, size), is_before(num_groups, length)), 1)
+        mask = prefix_lm_mask(is_valid, size)
+        if self.training and self.prior_strength:
+            first = groups.group_counts(batch.prompt_frames)
+            prior = prefix_prior(batch.symbols, batch.num_symbols, first, num_groups, length)
+            mask = (self.prior_strength * prior).masked_fill(~mask, -torch.inf)
         # Text and frames count their positions apart, as VALL-E's two position embeddings do.
         counts = [torch.arange(n, device=x.device) for n in (size, length)]
-        states = self.decoder(x, torch.cat(counts), mask=prefix_lm_mask(is_valid, size))
-        return states[:, size:]
+        return self.decoder(x, torch.cat(counts), mask=mask)[:, size:]
 
     def _with_end(
         self, codes: Tensor, num_frames: Tensor, loss_mask: Tensor

@@ -13,6 +13,8 @@ from ..tokenizer.model_folder import config_from_mapping
 from .text import SPECIALS, SymbolTable
 
 ALIGNMENTS = ("pointer", "prefix")
+GROUP_SIZES = (1, 2, 4)  # VALL-E 2 loses much at 8
+_SHARES = ("dropout", "input_drop", "label_smoothing", "condition_drop")
 
 
 @strict
@@ -88,7 +90,7 @@ class SpeechLMConfig(PreTrainedConfig):
         for name in sizes:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in (n for n in ("dropout", "input_drop", "label_smoothing") if hasattr(self, n)):
+        for name in (n for n in _SHARES if hasattr(self, n)):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must lie in [0, 1).")
 
@@ -171,6 +173,9 @@ class AutoregressiveConfig(SpeechLMConfig):
         advance_weight: Weight of the advance loss beside the mean loss of the books.
         residual_weight: Weight of a residual book's loss beside a masked book's. Residual codes are
             close to noise: the first weights reached 6.4 to 6.6 of log(1024) = 6.9 nats on them.
+        group_size: G, frames that one step of the Transformer writes (VALL-E 2): 1, 2 or 4.
+        condition_drop: Share of training items without text and prompt; above 0 the model can be
+            guided (`guidance.py`), 0.1 is usual.
     """
 
     model_type = "speechlm-ar"
@@ -178,6 +183,17 @@ class AutoregressiveConfig(SpeechLMConfig):
     input_drop: float | int = 0.1
     advance_weight: float | int = 1.0
     residual_weight: float | int = 0.25
+    group_size: int = 1
+    condition_drop: float | int = 0.0
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Refuse groups of sizes that nobody has tried."""
+        super().__post_init__(**kwargs)
+        if self.group_size not in GROUP_SIZES:
+            raise ConfigError(
+                f"group_size is {self.group_size}; choose one of "
+                f"{', '.join(map(str, GROUP_SIZES))}."
+            )
 
 
 @strict

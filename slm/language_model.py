@@ -47,6 +47,7 @@ class LanguageModel(PreTrainedModel):
 
     main_input_name = "codes"
     _no_split_modules = ["Block"]  # noqa: RUF012 - the base class declares a list
+    supports_gradient_checkpointing = True
     config: SpeechLMConfig
     text_model: Tensor
 

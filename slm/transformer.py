@@ -7,9 +7,12 @@ few stages (VALL-E section 4.2.2 uses a linear map of the stage's embedding).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 NORM_EPS = 1e-6
 
@@ -183,6 +186,8 @@ class Attention(nn.Module):
         key = rotate(self.key_norm(key), *angles).to(value.dtype)
         if cache is not None:
             key, value = cache.extend(layer, key, value)
+        if mask is not None and mask.is_floating_point():
+            mask = mask.to(query.dtype)
         mixed = F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=is_causal
         )
@@ -273,6 +278,9 @@ class Transformer(nn.Module):
             for _ in range(num_layers)
         )
         self.norm = RMSNorm(hidden_size, num_stages)
+        # Both names are transformers': `activation_checkpointing_enable` sets them.
+        self.gradient_checkpointing = False
+        self._gradient_checkpointing_func: Callable[..., Tensor] = checkpoint
 
     def forward(
         self,
@@ -289,7 +297,8 @@ class Transformer(nn.Module):
         Args:
             x: `[B, N, D]`.
             positions: int64 `[N]` or `[B, N]`; only differences matter.
-            mask: bool, True where a query sees a key, broadcast to `[B, 1, N, past + N]`.
+            mask: bool, True where a query sees a key, or float, what is added to the scores (-inf
+                hides); broadcast to `[B, 1, N, past + N]`.
             is_causal: Use the causal mask instead; not together with a cache that has a past.
             stages: int64 `[B]`, for stage-conditioned norms.
             cache: Holds the past, and takes the new positions in.
@@ -301,7 +310,11 @@ class Transformer(nn.Module):
             raise ValueError("Behind a cached past give an explicit mask.")
         angles = rotation(positions, self.head_size, self.rope_theta)
         for layer, block in enumerate(self.blocks):
-            x = block(x, angles, mask, is_causal, stages, cache, layer)
+            given = (x, angles, mask, is_causal, stages, cache, layer)
+            if self.gradient_checkpointing and self.training:
+                x = self._gradient_checkpointing_func(block, *given)
+            else:
+                x = block(*given)
         if cache is not None:
             cache.length += x.shape[1]
         return self.norm(x, stages)
