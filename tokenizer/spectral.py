@@ -109,7 +109,13 @@ def magnitudes(frames: Tensor) -> Tensor:
     """
     length = frames.shape[-1]
     spectrum = torch.fft.rfft(frames * hann_window(length, frames.device))
-    return torch.sqrt(spectrum.real.square() + spectrum.imag.square() + 1e-14) * (4 / length)
+    return torch.sqrt(_power(spectrum) + 1e-14) * (4 / length)
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    """Squared magnitude; real and imaginary parts are squared where they lie, side by side."""
+    squares = torch.view_as_real(spectrum).square()
+    return squares[..., 0] + squares[..., 1]
 
 
 def log_mels(frames: Tensor, sampling_rate: int, num_mels: int, floor: float = 1e-5) -> Tensor:
@@ -143,10 +149,9 @@ def pitch_evidence(
     fft_size = 1 << (length + length // 2 - 1).bit_length()
     centred = frames - frames.mean(-1, keepdim=True)
     spectrum = torch.fft.rfft(centred * hann_window(length, frames.device), fft_size)
-    power = spectrum.real.square() + spectrum.imag.square()
     transform = lag_transform(
         length, fft_size, sampling_rate, low_hz, high_hz, num_lags, highpass_hz, frames.device
     )
-    correlation = linear(power, transform.T)
+    correlation = linear(_power(spectrum), transform.T)
     # 1e-5 is white noise near -60 dB full scale: quieter frames fade to no evidence
     return correlation[..., 1:] / (correlation[..., :1] + 1e-5)
