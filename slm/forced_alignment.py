@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..errors import UnsupportedText
 from .autoregressive import AutoregressiveModel
-from .frame_decoder import FrameDecoder
+from .group_decoder import GroupDecoder, decoder_for
 from .prompt import Voice
 
 DEFAULT_BEAM = 12  # symbols followed at once; 6 to 8 a second of hesitation are enough
@@ -45,7 +45,7 @@ def align(
             "which cannot belong together; correct the text, or leave it out."
         )
     prompt = Voice.without_text(voice.codes, voice.identity)
-    decoder = FrameDecoder(model, [symbols], [prompt], num_frames)
+    decoder = decoder_for(model, [symbols], [prompt], num_frames)
     decoder.repeat(beam)
     codes = voice.codes[: model.config.ar_books].to(model.device)
     frames = model.previous_codes(codes[None])[0, 1:]
@@ -74,7 +74,10 @@ def align(
         kept = torch.where(chosen < 0, row, chosen)
         parent = kept % beam
         history.append((symbol, parent))
-        decoder.cache.reorder(parent, start=num_frames)
+        if isinstance(decoder, GroupDecoder):
+            decoder.reorder(parent)
+        else:
+            decoder.cache.reorder(parent, start=num_frames)
         symbol, age = symbols_next[kept], ages[kept]
         score = scores[kept].masked_fill(chosen < 0, -torch.inf)
         previous = frames[t].expand(beam, -1)

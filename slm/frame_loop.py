@@ -10,9 +10,11 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LogitsProcessorList
 
+from ..errors import ConfigError
 from .autoregressive import AutoregressiveModel
 from .constraints import ShortestLength, SilenceCap
-from .frame_decoder import FrameDecoder
+from .group_decoder import decoder_for
+from .guidance import guided, unconditional
 from .length import Corridor, LengthBounds
 from .prompt import Voice
 from .sampling import DRAWS_PER_CODE, BookSampler, SamplingConfig
@@ -27,6 +29,7 @@ class _FrameSampler:
         self, model: AutoregressiveModel, sampling: SamplingConfig, rules: LogitsProcessorList
     ) -> None:
         self.model = model
+        self.guidance = sampling.guidance
         masked = max(model.config.num_masked_books, 1)
         window = sampling.repetition_window
         if window is None:
@@ -46,11 +49,16 @@ class _FrameSampler:
         """Uniform numbers that one frame consumes."""
         return DRAWS_PER_CODE * len(self.samplers) + 1
 
+    @property
+    def is_guided(self) -> bool:
+        """Whether each item brings its unconditional half."""
+        return self.guidance != 1
+
     def codes(self, state: Tensor, past: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         """Codes and their log-probability.
 
         Args:
-            state: `[B, D]`.
+            state: `[B, D]`; `[2 B, D]` with guidance, the unconditional items last.
             past: int64 `[B, t, ar_books]`.
             uniforms: `[B, num_draws]`.
 
@@ -58,26 +66,30 @@ class _FrameSampler:
             int64 `[B, ar_books]` (the end class of book 1 is V) and float `[B]`.
         """
         chosen: list[Tensor] = []
-        total = state.new_zeros(len(state))
+        total = state.new_zeros(len(past))
         for book, sampler in enumerate(self.samplers):
-            scores = self.model.heads[book](state)
+            scores = self._mixed(self.model.heads[book](state))
             pair = uniforms[:, DRAWS_PER_CODE * book : DRAWS_PER_CODE * (book + 1)]
             code = sampler(scores, past[:, :, book], pair)
             total += scores.gather(1, code[:, None])[:, 0] - scores.logsumexp(-1)
             chosen.append(code)
             if book + 1 < len(self.samplers):
                 known = code.clamp(max=self.model.config.codebook_size - 1)
-                state = state + self.model.chosen.of_book(book, known)
+                told = self.model.chosen.of_book(book, known)
+                state = state + (told.repeat(2, 1) if self.is_guided else told)
         return torch.stack(chosen, dim=1), total
 
     def moves(
         self, state: Tensor, must_move: Tensor, must_stay: Tensor, uniform: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Whether the pointer leaves its symbol: bool `[B]`, and the log-probability `[B]`."""
-        score = self.model.advance(state)[:, 0]
+        score = self._mixed(self.model.advance(state))[:, 0]
         is_moving = ((uniform < score.sigmoid()) | must_move) & ~must_stay
         chance = F.logsigmoid(torch.where(is_moving, score, -score))
         return is_moving, chance.masked_fill(must_move | must_stay, 0.0)
+
+    def _mixed(self, logits: Tensor) -> Tensor:
+        return guided(logits, self.guidance) if self.is_guided else logits
 
 
 class FrameLoop:
@@ -126,7 +138,14 @@ class FrameLoop:
                 rules.append(SilenceCap(silent_codes, max_silence))
         self.sampler = _FrameSampler(ar, sampling, rules)
         self.uniforms = _uniforms(caps, self.sampler.num_draws, generators).to(device)
-        self.decoder = FrameDecoder(ar, texts, voices, max(caps))
+        spoken, prompts = list(texts), list(voices)
+        if self.sampler.is_guided:
+            require_guidable(ar)
+            for text, voice in zip(texts, voices, strict=True):
+                nothing, nobody = unconditional(text, voice, ar.uses_pointer)
+                spoken.append(nothing)
+                prompts.append(nobody)
+        self.decoder = decoder_for(ar, spoken, prompts, max(caps))
         self.size = torch.tensor([len(text) for text in texts], device=device)
         self.cap = torch.tensor(caps, device=device)
         shape = (batch, max(caps), ar.config.ar_books)
@@ -146,7 +165,12 @@ class FrameLoop:
     def step(self) -> None:
         """Write the next frame of every item that still runs."""
         ar, frame = self.ar, self.frame
-        state = self.decoder.step(self.previous, self.pointer, self.age)
+        known = (self.previous, self.pointer, self.age)
+        if self.sampler.is_guided:
+            previous, pointer, age = known
+            previous = previous if frame == 0 else previous.repeat(2, 1)
+            known = previous, pointer.repeat(2), age.repeat(2)
+        state = self.decoder.step(*known)
         uniforms = self.uniforms[:, frame]
         chosen, chance = self.sampler.codes(state, self.codes[:, :frame], uniforms)
         self.log_probability += chance * self.is_running
@@ -175,6 +199,19 @@ class FrameLoop:
         # A finished item idles on its last symbol until the others are done.
         self.pointer = self.pointer.minimum(self.size - 1)
         self.age = self.age.clamp(max=self.ar.config.max_frames_per_symbol)
+
+
+def require_guidable(model: AutoregressiveModel) -> None:
+    """Refuse to guide a model that never spoke without text and prompt.
+
+    Raises:
+        ConfigError: If it was trained without `condition_drop`.
+    """
+    if not model.config.condition_drop:
+        raise ConfigError(
+            "The model was trained without condition_drop and cannot be guided; set guidance to 1, "
+            "or train with model.condition_drop=0.1."
+        )
 
 
 def _uniforms(
