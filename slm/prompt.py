@@ -35,12 +35,18 @@ class Voice:
         symbols: int64 `[S]`, the prompt's text, or the single symbol `NO_TEXT`.
         pointer: int64 `[P]`, the symbol under each frame.
         identity: The codec that made the codes.
+        vocabulary: Which symbols the text is written in (`vocabulary_id`); empty without a text.
+        loudness_dbfs: Level of the prompt's speech in dB of full scale, where it is known.
+        source: Where the voice comes from, for people.
     """
 
     codes: Tensor
     symbols: Tensor
     pointer: Tensor
     identity: CodecIdentity
+    vocabulary: str = ""
+    loudness_dbfs: float | None = None
+    source: str = ""
 
     def __post_init__(self) -> None:
         frames = self.codes.shape[-1]
@@ -147,10 +153,15 @@ def _last_seconds(speech: Tensor, sampling_rate: int) -> Tensor:
     return speech[first + quietest * window + window // 2 :]
 
 
-def _at_usual_level(speech: Tensor, sampling_rate: int) -> Tensor:
-    """Lift a faint prompt and lower a loud one; what lies in the usual range stays as it is."""
+def speech_level(speech: Tensor, sampling_rate: int) -> float:
+    """Level of what sounds in float `[L]`, pauses left out, in dB of full scale."""
     loudness = _loudness(speech, sampling_rate)
     active = loudness[loudness > loudness.max() - TRIM_BELOW_PEAK_DB]
-    level = 10 * float((10 ** (active / 10)).mean().log10())
+    return 10 * float((10 ** (active / 10)).mean().log10())
+
+
+def _at_usual_level(speech: Tensor, sampling_rate: int) -> Tensor:
+    """Lift a faint prompt and lower a loud one; what lies in the usual range stays as it is."""
+    level = speech_level(speech, sampling_rate)
     wanted = min(max(level, LEVELS_DBFS[0]), LEVELS_DBFS[1])
     return (speech * 10 ** ((wanted - level) / 20)).clamp(-1, 1)

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from importlib.resources import files
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, CorruptWeights, UnsupportedAudio, UnsupportedText
-from ..tokenizer.codec import load_codec
-from ..tokenizer.codes import CodecIdentity, Codes
+from ..errors import ConfigError, CorruptWeights, UnsupportedText
+from ..tokenizer.codec import CodecModel, load_codec
+from ..tokenizer.codes import Codes
 from ..tokenizer.model_folder import load_model
 from .autoregressive import AutoregressiveModel
-from .forced_alignment import align
-from .generate import Generation, generate_batch
+from .generate import Choice, Generation, generate_batch
+from .lines import Line
 from .nonautoregressive import NonAutoregressiveModel
-from .prompt import Voice, read_prompt
+from .prompt import Voice
 from .sampling import SamplingConfig
+from .silence import Silence
+from .speech import SoftEdges, Speech, join_codes
+from .streaming import CHUNK_FRAMES, FIRST_FRAMES, stream_speech
 from .text import (
     GivenPhonemes,
     SymbolTable,
@@ -32,52 +34,12 @@ from .text import (
     has_words,
     split_sentences,
 )
+from .transcribe import Transcriber
+from .voices import Codec, Prompt, find_voice, prepare_voice, shipped_models, shipped_voices
 
-BATCH_SIZE = 8  # sentences of a long text spoken at once
-PAUSE_SECONDS = 0.15  # between sentences; each brings some silence of its own
-FADE_SECONDS = 0.005  # a waveform cut at a sample that is not zero clicks
-RESIDUAL_TEMPERATURE = 0.5
+__all__ = ["Codec", "Line", "Speaker", "Speech", "find_voice", "shipped_voices"]
 
-
-class Codec(Protocol):
-    """What a speaker asks of a codec; `CodecModel` is one."""
-
-    @property
-    def identity(self) -> CodecIdentity:
-        """What its codes carry."""
-        ...
-
-    def tokenize(self, waveforms: Sequence[Tensor], num_books: int | None = None) -> Codes:
-        """Waveforms `[L_i]` to codes."""
-        ...
-
-    def synthesize(self, codes: Codes) -> list[Tensor]:
-        """Codes to waveforms `[L_i]`."""
-        ...
-
-
-@dataclass(frozen=True)
-class Speech:
-    """What `Speaker.say` gives.
-
-    Attributes:
-        waveform: float32 `[L]`, within -1 to 1.
-        sampling_rate: Samples per second.
-        finish_reason: `end`, or `length` if some sentence was cut at its cap on frames.
-        compute_seconds: Wall time of the call.
-        notes: Sentences that the user should see.
-    """
-
-    waveform: Tensor
-    sampling_rate: int
-    finish_reason: Literal["end", "length"]
-    compute_seconds: float
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        """Duration."""
-        return len(self.waveform) / self.sampling_rate
+BATCH_SIZE = 8  # sentences spoken at once
 
 
 class Speaker:
@@ -115,6 +77,7 @@ class Speaker:
         self.nar = None if nar is None else nar.eval()
         self.symbols: Vocabulary = ar.vocabulary
         self.front_end = front_end
+        self._silence: Silence | None = None
         if isinstance(self.symbols, SymbolTable):
             self.front_end = front_end or default_front_end()
         elif front_end is not None:
@@ -141,7 +104,7 @@ class Speaker:
             ConfigError: If a configuration is refused.
             ModelMismatch: If the models and the codec do not belong together.
         """
-        root = _shipped() if folder is None else Path(folder)
+        root = shipped_models() if folder is None else Path(folder)
         if not (root / "ar").is_dir():
             raise CorruptWeights(
                 f"{root} has no folder `ar` with a language model; give a folder that holds an "
@@ -161,38 +124,39 @@ class Speaker:
 
     def prepare_voice(
         self,
-        prompt: str | os.PathLike[str] | Tensor | None = None,
+        prompt: Prompt = None,
         *,
         sampling_rate: int | None = None,
         prompt_text: str | None = None,
+        transcriber: Transcriber | None = None,
     ) -> Voice:
         """Turn a recording into a voice that serves any number of texts.
 
         Args:
             prompt: A file in any format and rate, a shipped voice's name, or a waveform float `[L]`;
-                None takes the first shipped voice.
+                None takes the first shipped voice. A voice, or the file of one
+                (`speechlm voice`), is checked and given back.
             sampling_rate: Rate of a waveform; the codec's if None.
             prompt_text: What the recording says. None is the usual way; a transcript is aligned
                 with the recording, which takes about its duration.
+            transcriber: Hears the transcript where `prompt_text` is None; what it hears is left out
+                where it cannot be aligned with the recording.
 
         Raises:
             UnsupportedAudio: If the recording cannot be a prompt.
             UnsupportedText: If the transcript cannot be spoken or cannot fit the recording.
+            CorruptCodes: If the file of a voice is damaged.
+            ModelMismatch: If a prepared voice was made for another codec or other symbols.
         """
-        waveform = read_prompt(
-            prompt if isinstance(prompt, Tensor) else find_voice(prompt),
-            self.sampling_rate,
+        return prepare_voice(
+            prompt,
+            self.codec,
+            self.ar,
+            self.encode,
             source_rate=sampling_rate,
-            is_whole=prompt_text is not None,
+            prompt_text=prompt_text,
+            transcriber=transcriber,
         )
-        whole_frames = len(waveform) - len(waveform) % self.codec.identity.hop_length
-        codes = self.codec.tokenize([waveform[:whole_frames]])
-        voice = Voice.without_text(codes.item(0), codes.identity)
-        if prompt_text is None:
-            return voice
-        symbols = self.encode(prompt_text)
-        pointer = align(self.ar, symbols, voice) if self.ar.uses_pointer else voice.pointer
-        return Voice(voice.codes, symbols, pointer, voice.identity)
 
     def encode(self, text: str) -> Tensor:
         """Symbols of a text, int64 `[S]`.
@@ -214,17 +178,15 @@ class Speaker:
     def say(
         self,
         text: str,
-        prompt: str | os.PathLike[str] | Tensor | Voice | None = None,
+        prompt: Prompt = None,
         *,
         sampling_rate: int | None = None,
         prompt_text: str | None = None,
         seed: int = 0,
-        temperature: float = 0.7,
-        residual_temperature: float | None = None,
-        top_k: int = 30,
-        top_p: float = 1.0,
-        repetition_window: int | None = None,
         max_seconds: float | None = None,
+        num_candidates: int = 1,
+        choose: Choice = "likeliest",
+        **sampling: Any,
     ) -> Speech:
         """Speak a text in the voice of a recording; clone only voices whose owners agreed to it.
 
@@ -236,46 +198,199 @@ class Speaker:
             sampling_rate: Rate of a waveform; the codec's if None.
             prompt_text: As in `prepare_voice`.
             seed: The same seed gives the same speech.
-            temperature: Of the masked books.
-            residual_temperature: Of the residual books; at most 0.5 if None.
-            top_k: As in `SamplingConfig`.
-            top_p: As in `SamplingConfig`.
-            repetition_window: As in `SamplingConfig`.
             max_seconds: Cap on each sentence; the text's own if None.
+            num_candidates: Takes of each sentence, of which the best is kept.
+            choose: Which is the best, as in `generate_batch`.
+            **sampling: Fields of `SamplingConfig`: `temperature`, `top_k`, `top_p` and so on.
 
         Raises:
             UnsupportedText: If there is nothing to speak.
             UnsupportedAudio: If the prompt cannot be one.
-            ConfigError: If a sampling option is out of range.
+            ConfigError: If an option is unknown or out of range.
         """
         began = time.perf_counter()
-        if residual_temperature is None:
-            residual_temperature = min(temperature, RESIDUAL_TEMPERATURE)
-        sampling = SamplingConfig(
-            temperature, residual_temperature, top_k, top_p, repetition_window
+        voice = self.prepare_voice(prompt, sampling_rate=sampling_rate, prompt_text=prompt_text)
+        spoken = self.say_many(
+            [Line(text, voice, seed=seed)],
+            max_seconds=max_seconds,
+            num_candidates=num_candidates,
+            choose=choose,
+            **sampling,
         )
-        texts = [self.encode(sentence) for sentence in split_sentences(text)]
-        voice = (
-            prompt
-            if isinstance(prompt, Voice)
-            else self.prepare_voice(prompt, sampling_rate=sampling_rate, prompt_text=prompt_text)
+        return replace(next(spoken), compute_seconds=time.perf_counter() - began)
+
+    def say_many(
+        self,
+        lines: Iterable[Line | str],
+        *,
+        max_seconds: float | None = None,
+        num_candidates: int = 1,
+        choose: Choice = "likeliest",
+        batch_size: int = BATCH_SIZE,
+        **sampling: Any,
+    ) -> Iterator[Speech]:
+        """Speak many lines, several at once; each comes out as `say` gives it.
+
+        A prompt that several lines name is prepared once.
+
+        Args:
+            lines: What to say, with prompts and seeds; `read_lines` reads them from a file.
+            max_seconds: As in `say`.
+            num_candidates: As in `say`.
+            choose: As in `say`.
+            batch_size: Sentences, candidates included, that are generated together.
+            **sampling: As in `say`.
+
+        Yields:
+            One `Speech` a line, in their order, as soon as it is there.
+
+        Raises:
+            SpeechLMError: As `say`, for any line, before the first one is spoken.
+        """
+        config = _sampling(sampling)
+        given = [Line(line) if isinstance(line, str) else line for line in lines]
+        texts = [self._sentences(line.text) for line in given]
+        voices = self._voices(given)
+        per_batch = max(1, batch_size // max(1, num_candidates))
+
+        def spoken() -> Iterator[Speech]:
+            jobs = [
+                (sentence, voice, line.seed, index)
+                for line, sentences, voice in zip(given, texts, voices, strict=True)
+                for index, sentence in enumerate(sentences)
+            ]
+            done: list[Generation] = []
+            first, spent = 0, 0.0
+            for sentences in texts:
+                while len(done) < len(sentences):
+                    began = time.perf_counter()
+                    batch = jobs[first : first + per_batch]
+                    done += self._generate(batch, config, max_seconds, num_candidates, choose)
+                    first += len(batch)
+                    spent += time.perf_counter() - began
+                frames = sum(g.codes.shape[1] for g in done)
+                mine, done = done[: len(sentences)], done[len(sentences) :]
+                share = spent * sum(g.codes.shape[1] for g in mine) / frames
+                spent -= share
+                yield self._speech(mine, time.perf_counter() - share)
+
+        return spoken()
+
+    def speak_stream(
+        self,
+        text: str,
+        prompt: Prompt = None,
+        *,
+        seed: int = 0,
+        max_seconds: float | None = None,
+        first_frames: int = FIRST_FRAMES,
+        chunk_frames: int = CHUNK_FRAMES,
+        **sampling: Any,
+    ) -> Iterator[Tensor]:
+        """Speak while the speech is being generated.
+
+        The pieces put together are what `say` gives, to the bit where the autoregressive model
+        writes all books.
+
+        Args:
+            text: As in `say`.
+            prompt: As in `say`; the first sound comes soonest with a prepared voice.
+            seed: As in `say`.
+            max_seconds: As in `say`.
+            first_frames: Frames of codes after which the first piece comes. The pieces then double
+                up to `chunk_frames`.
+            chunk_frames: Most frames of a piece.
+            **sampling: As in `say`.
+
+        Returns:
+            Pieces of the waveform, float32 `[n]` at `sampling_rate`. What is wrong with the
+            arguments is raised at once, not at the first piece.
+
+        Raises:
+            ConfigError: As `say`, or if the codec is not a `CodecModel`, which alone can stream.
+        """
+        config = _sampling(sampling)
+        if not isinstance(self.codec, CodecModel):
+            raise ConfigError("Only a CodecModel can stream; load the speaker with one.")
+        if min(first_frames, chunk_frames) < 1:
+            raise ConfigError("first_frames and chunk_frames must be at least 1.")
+        texts = self._sentences(text)
+        return stream_speech(
+            self.codec,
+            self.ar,
+            self.nar,
+            texts,
+            self.prepare_voice(prompt),
+            sampling=config,
+            max_frames=self._max_frames(max_seconds),
+            generators=[_generator(seed, index) for index in range(len(texts))],
+            silent_codes=self._silent_codes(),
+            silent_frame=self.silence.frame,
+            first_frames=first_frames,
+            chunk_frames=chunk_frames,
         )
-        max_frames = None
-        if max_seconds is not None:
-            max_frames = max(1, round(max_seconds * self.codec.identity.frame_rate_hz))
-        spoken: list[Generation] = []
-        for first in range(0, len(texts), BATCH_SIZE):
-            batch = texts[first : first + BATCH_SIZE]
-            spoken += generate_batch(
-                self.ar,
-                self.nar,
-                batch,
-                [voice] * len(batch),
-                sampling=sampling,
-                max_frames=max_frames,
-                generators=[_generator(seed, first + i) for i in range(len(batch))],
-            )
-        waveform = _join([self._decode(s) for s in spoken], self.sampling_rate)
+
+    @property
+    def silence(self) -> Silence:
+        """What the codec writes for silence; computed once."""
+        if self._silence is None:
+            self._silence = Silence.of(self.codec)
+        return self._silence
+
+    def _silent_codes(self) -> Tensor | None:
+        return None if self.ar.uses_pointer else self.silence.codes
+
+    def _sentences(self, text: str) -> list[Tensor]:
+        return [self.encode(sentence) for sentence in split_sentences(text)]
+
+    def _voices(self, lines: Sequence[Line]) -> list[Voice]:
+        prepared: dict[tuple[object, str | None], Voice] = {}
+        voices = []
+        for line in lines:
+            prompt = line.prompt
+            name = id(prompt) if isinstance(prompt, (Tensor, Voice)) else prompt
+            key = (name, line.prompt_text)
+            if key not in prepared:
+                prepared[key] = self.prepare_voice(prompt, prompt_text=line.prompt_text)
+            voices.append(prepared[key])
+        return voices
+
+    def _generate(
+        self,
+        jobs: Sequence[tuple[Tensor, Voice, int, int]],
+        sampling: SamplingConfig,
+        max_seconds: float | None,
+        num_candidates: int,
+        choose: Choice,
+    ) -> list[Generation]:
+        """Speak sentences, each with its voice, its line's seed and its place in that line."""
+        return generate_batch(
+            self.ar,
+            self.nar,
+            [text for text, *_ in jobs],
+            [voice for _, voice, *_ in jobs],
+            sampling=sampling,
+            max_frames=self._max_frames(max_seconds),
+            generators=[_generator(seed, index) for *_, seed, index in jobs],
+            silent_codes=self._silent_codes(),
+            num_candidates=num_candidates,
+            choose=choose,
+        )
+
+    def _max_frames(self, max_seconds: float | None) -> int | None:
+        if max_seconds is None:
+            return None
+        return max(1, round(max_seconds * self.codec.identity.frame_rate_hz))
+
+    def _speech(self, spoken: Sequence[Generation], began: float) -> Speech:
+        identity = self.codec.identity
+        codes = spoken[0].codes
+        if len(spoken) > 1:
+            codes = join_codes(spoken, self.silence.frame, identity.frame_rate_hz)
+        num_samples = torch.tensor([codes.shape[1] * identity.hop_length])
+        decoded = self.codec.synthesize(Codes(codes[None], num_samples, identity))[0]
+        edges = SoftEdges(self.sampling_rate)
+        waveform = torch.cat((edges.push(decoded), edges.flush()))
         is_cut = any(s.finish_reason == "length" for s in spoken)
         note = self.front_end.note if self.front_end is not None else None
         notes = [note] if note else []
@@ -289,53 +404,16 @@ class Speaker:
             notes,
         )
 
-    def _decode(self, generation: Generation) -> Tensor:
-        identity = self.codec.identity
-        num_samples = torch.tensor([generation.codes.shape[1] * identity.hop_length])
-        codes = Codes(generation.codes[None], num_samples, identity)
-        return self.codec.synthesize(codes)[0].clamp(-1, 1)
 
-
-def shipped_voices() -> dict[str, Path]:
-    """Short recordings of synthetic voices that ship with speechlm: name to file, in order."""
-    return {path.stem: path for path in sorted((_shipped() / "voices").glob("*.opus"))}
-
-
-def find_voice(prompt: str | os.PathLike[str] | None) -> Path:
-    """The recording that a prompt means: a file, a shipped voice's name, or by default the first voice.
-
-    Raises:
-        UnsupportedAudio: If it is neither.
-    """
-    voices = shipped_voices()
-    name = next(iter(voices), "") if prompt is None else os.fspath(prompt)
-    found = Path(name) if Path(name).is_file() else voices.get(name)
-    if found is None:
-        raise UnsupportedAudio(
-            f"The prompt {name!r} is neither a recording nor a shipped voice "
-            f"({', '.join(voices) or 'none'}); give one of them."
+def _sampling(options: dict[str, Any]) -> SamplingConfig:
+    known = SamplingConfig.__dataclass_fields__
+    if unknown := sorted(set(options) - set(known)):
+        raise ConfigError(
+            f"There is no option {unknown[0]!r}; the ways to sample are {', '.join(known)}."
         )
-    return found
-
-
-def _shipped() -> Path:
-    return Path(str(files(__package__))) / "weights"
+    return SamplingConfig(**options)
 
 
 def _generator(seed: int, index: int) -> torch.Generator:
     """Each sentence's own source of chance; neighbouring seeds share none of them."""
     return torch.Generator().manual_seed((seed << 20) + index)
-
-
-def _join(waveforms: list[Tensor], sampling_rate: int) -> Tensor:
-    """Sentences one after the other, with faded edges and a short pause between."""
-    pause = torch.zeros(round(PAUSE_SECONDS * sampling_rate))
-    parts: list[Tensor] = []
-    for waveform in waveforms:
-        length = min(round(FADE_SECONDS * sampling_rate), len(waveform) // 2)
-        ramp = torch.linspace(0, 1, length)
-        faded = waveform.clone()
-        faded[:length] *= ramp
-        faded[len(faded) - length :] *= ramp.flip(0)
-        parts += [faded, pause]
-    return torch.cat(parts[:-1])
