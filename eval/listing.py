@@ -1,26 +1,29 @@
-"""Lists of sentences to speak: what `eval tts` reads, and how one is drawn from held-out speech."""
+"""Lists of sentences to speak, JSON lines: what `eval tts` reads and `eval list` writes."""
 
 from __future__ import annotations
 
 import json
-import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data_prep.manifest import (
-    Utterance,
-    read_lines,
-    read_manifest,
-    resolve_audio,
-    write_json_lines,
-)
+from ..data_prep.manifest import read_lines, resolve_audio, write_json_lines
 from ..errors import CorpusError
+from ..slm.speak import shipped_voices
 
-# A shorter prompt says too little of a voice; of a longer one a speaker only uses a part.
-PROMPT_SECONDS = (2.0, 12.0)
-MIN_WORDS = 4
-_KEYS = {"id", "text", "prompt", "prompt_text", "reference", "speaker"}
+PROTOCOLS = ("cross", "continual", "hard")
+_STRINGS = (
+    "id",
+    "text",
+    "prompt",
+    "prompt_text",
+    "reference",
+    "speaker",
+    "protocol",
+    "kind",
+)
+_KEYS = {*_STRINGS, "cut_s"}
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,12 @@ class Sentence:
         text: What to say.
         prompt: Recording of the voice.
         prompt_text: What the prompt says, if the speaker shall know it.
-        reference: A true recording of `text` in that voice, if there is one.
+        reference: A true recording of `text`, if there is one.
         speaker: Whose voice, so that other speakers' prompts can be told; empty if unknown.
+        protocol: One of `PROTOCOLS`, or empty; each has rows of its own in the report.
+        kind: What makes the sentence hard, or any other group to count by; may be empty.
+        cut_s: Seconds at which the prompt ends and the reference begins: with the continual
+            protocol both are one recording. None takes both whole.
     """
 
     id: str
@@ -42,12 +49,15 @@ class Sentence:
     prompt_text: str | None = None
     reference: Path | None = None
     speaker: str = ""
+    protocol: str = ""
+    kind: str = ""
+    cut_s: float | None = None
 
 
 def read_listing(path: Path) -> list[Sentence]:
     """Read a list: one JSON object a line with `text` and `prompt`, the rest optional.
 
-    Paths are absolute or below the list's folder.
+    Paths are absolute or below the list's folder; a prompt may also be a shipped voice's name.
 
     Raises:
         CorpusError: If the file is missing or empty, or a line is not a sentence whose recordings
@@ -64,75 +74,22 @@ def read_listing(path: Path) -> list[Sentence]:
     return sentences
 
 
-def make_cloning_list(
-    manifest: Path, out: Path, num: int = 20, split: str = "valid", seed: int = 0
-) -> list[Sentence]:
-    """Draw sentences for cross-sentence cloning (VALL-E, section 5.1) from held-out speech.
-
-    Every sentence's text and reference are one utterance, its prompt another one of the same
-    speaker; speakers take turns, so `num` sentences cover as many voices as there are. No
-    utterance is drawn twice as a text. Prompts come without their transcripts. The same manifest
-    and seed give the same list.
-
-    Args:
-        manifest: Manifest of `prepare`.
-        out: The list to write, JSON lines.
-        num: Sentences wanted; fewer come back where the split has fewer.
-        split: Held-out split.
-        seed: Of the draw.
-
-    Raises:
-        CorpusError: If no speaker of the split has a text and another recording to prompt with.
-    """
-    voices: dict[str, list[Utterance]] = {}
-    for utterance in read_manifest(manifest):
-        if utterance.split == split and utterance.speaker:
-            voices.setdefault(utterance.speaker, []).append(utterance)
-    draw = random.Random(seed)
-    turns = []
-    for speaker in sorted(voices):
-        spoken = sorted(voices[speaker], key=lambda utterance: utterance.id)
-        draw.shuffle(spoken)
-        turns.append(_pairs(spoken))
-    draw.shuffle(turns)
-    longest = max(map(len, turns), default=0)
-    chosen = [pairs[turn] for turn in range(longest) for pairs in turns if turn < len(pairs)][:num]
-    if not chosen:
-        raise CorpusError(
-            f"{manifest} has no speaker in the split {split} with a text of {MIN_WORDS} words and "
-            f"another recording of {PROMPT_SECONDS[0]:.0f} to {PROMPT_SECONDS[1]:.0f} s as prompt."
-        )
-    sentences = [
-        Sentence(text.id, text.text, prompt.audio, None, text.audio, text.speaker)
-        for text, prompt in chosen
-    ]
-    folder = out.parent.resolve()
+def write_listing(path: Path, sentences: Sequence[Sentence]) -> None:
+    """Write a list that `read_listing` reads; recordings below its folder are named from there."""
+    folder = path.parent.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    write_json_lines(out, (_as_row(sentence, folder) for sentence in sentences))
-    return sentences
-
-
-def _pairs(spoken: list[Utterance]) -> list[tuple[Utterance, Utterance]]:
-    """(text, prompt) of one speaker, each text with the next utterance that can be a prompt."""
-    shortest, longest = PROMPT_SECONDS
-    pairs = []
-    for index, text in enumerate(spoken):
-        others = spoken[index + 1 :] + spoken[:index]
-        prompts = [other for other in others if shortest <= other.seconds <= longest]
-        if prompts and len(text.text.split()) >= MIN_WORDS:
-            pairs.append((text, prompts[0]))
-    return pairs
+    write_json_lines(path, (_as_row(sentence, folder) for sentence in sentences))
 
 
 def _as_row(sentence: Sentence, folder: Path) -> dict[str, Any]:
-    def place(path: Path) -> str:
-        return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
-
-    row: dict[str, Any] = {"id": sentence.id, "text": sentence.text}
-    row["prompt"] = place(sentence.prompt)
-    if sentence.reference is not None:
-        row["reference"] = place(sentence.reference)
-    row["speaker"] = sentence.speaker
+    row: dict[str, Any] = {}
+    for name in (*_STRINGS, "cut_s"):
+        value = getattr(sentence, name)
+        if isinstance(value, Path):
+            inside = value.is_relative_to(folder)
+            value = value.relative_to(folder).as_posix() if inside else str(value)
+        if value not in (None, ""):
+            row[name] = value
     return row
 
 
@@ -147,15 +104,27 @@ def _parse(line: bytes, folder: Path, default_id: str) -> Sentence:
         raise CorpusError(
             f"unknown key {', '.join(unknown)}; known are {', '.join(sorted(_KEYS))}."
         )
-    if wrong := sorted(key for key, value in row.items() if not isinstance(value, str)):
+    if wrong := sorted(k for k, v in row.items() if k != "cut_s" and not isinstance(v, str)):
         raise CorpusError(f"{', '.join(wrong)} must be a string.")
     if not row.get("text", "").strip() or not row.get("prompt"):
         raise CorpusError("the text or the prompt is missing or empty.")
     named = {
         key: resolve_audio(row[key], folder) for key in ("prompt", "reference") if row.get(key)
     }
+    if not named["prompt"].is_file():
+        named["prompt"] = shipped_voices().get(row["prompt"], named["prompt"])
     if absent := [str(recording) for recording in named.values() if not recording.is_file()]:
         raise CorpusError(f"the recording {absent[0]} does not exist.")
+    protocol, cut = row.get("protocol", ""), row.get("cut_s")
+    if protocol and protocol not in PROTOCOLS:
+        raise CorpusError(f"the protocol {protocol} is none of {', '.join(PROTOCOLS)}.")
+    if cut is not None and (type(cut) not in (int, float) or not 0 < cut < float("inf")):
+        raise CorpusError("cut_s must be a number of seconds above 0.")
+    if protocol == "continual" and (cut is None or not row.get("prompt_text")):
+        raise CorpusError(
+            "the continual protocol needs cut_s, where the prompt ends, and prompt_text, what is "
+            "said until then; `speechlm eval list` finds both."
+        )
     return Sentence(
         id=row.get("id") or default_id,
         text=row["text"],
@@ -163,4 +132,7 @@ def _parse(line: bytes, folder: Path, default_id: str) -> Sentence:
         prompt_text=row.get("prompt_text"),
         reference=named.get("reference"),
         speaker=row.get("speaker", ""),
+        protocol=protocol,
+        kind=row.get("kind", ""),
+        cut_s=None if cut is None else float(cut),
     )

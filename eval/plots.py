@@ -43,7 +43,7 @@ def save_spectrograms(
     """
     if not 1 <= len(sounds) <= MAX_PANELS or any(len(wave) == 0 for wave, _ in sounds.values()):
         raise UnsupportedAudio(f"Spectrograms take 1 to {MAX_PANELS} sounds that are not empty.")
-    figure = _figure(width=0.8 + 4.2 * len(sounds), height=4.6)
+    figure = new_figure(width=0.8 + 4.2 * len(sounds), height=4.6)
     axes = figure.subplots(
         2, len(sounds), squeeze=False, sharex=True, sharey="row", height_ratios=(1, 3.2)
     )
@@ -71,7 +71,7 @@ def save_spectrograms(
         lower.set(xlabel="seconds", ylim=(0, highest), facecolor="black")
     axes[1, 0].set_ylabel("mel band" if scale == "mel" else "kHz")
     figure.colorbar(image, ax=axes, label="dB", pad=0.01, fraction=0.02)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def save_curves(path: Path, metrics: Path | Mapping[str, Sequence[tuple[int, float]]]) -> None:
@@ -96,7 +96,7 @@ def save_curves(path: Path, metrics: Path | Mapping[str, Sequence[tuple[int, flo
         raise CorpusError("There are no curves to draw; give rows with a step and a number.")
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = _figure(width=4.6 * columns, height=3.0 * rows)
+    figure = new_figure(width=4.6 * columns, height=3.0 * rows)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes[len(panels) :]:
         axis.remove()
@@ -109,7 +109,7 @@ def save_curves(path: Path, metrics: Path | Mapping[str, Sequence[tuple[int, flo
         axis.grid(alpha=0.3)
         if len(names) > 1:
             axis.legend(fontsize=7)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
@@ -158,7 +158,7 @@ def save_codebook_usage(path: Path, counts: Tensor, num_masked_books: int = 0) -
         raise UnsupportedAudio("There are no codes to draw; count at least one frame of each book.")
     share = counts.double() / counts.sum(dim=1, keepdim=True)
     books, entries = counts.shape
-    figure = _figure(width=11, height=3.6)
+    figure = new_figure(width=11, height=3.6)
     ranked, bars = figure.subplots(1, 2, width_ratios=(2, 1))
     for book in range(books):
         name = f"book {book + 1}" + (" (masked)" if book < num_masked_books else "")
@@ -177,7 +177,7 @@ def save_codebook_usage(path: Path, counts: Tensor, num_masked_books: int = 0) -
         title="share of the codebook", xlabel="book", ylim=(0, 1.2), xticks=range(1, books + 1)
     )
     bars.legend(fontsize=7)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def save_rate_quality(
@@ -201,7 +201,7 @@ def save_rate_quality(
     names = [name for name in RATE_SCORES if any(row.get(name) is not None for row in rows)]
     if not names:
         raise UnsupportedAudio("There is no score to draw over the bit rate; install a scorer.")
-    figure = _figure(width=4.4 * len(names) + 1.6, height=3.8)
+    figure = new_figure(width=4.4 * len(names) + 1.6, height=3.8)
     axes = figure.subplots(1, len(names), squeeze=False).flatten()
     ticker = require("matplotlib.ticker", "Drawing a plot", PLOTS_EXTRA)
     handles: dict[str, Any] = {}
@@ -229,7 +229,7 @@ def save_rate_quality(
         axis.set(title=RATE_SCORES[name], xlabel="bits per second")
         axis.grid(alpha=0.3)
     figure.legend(handles=list(handles.values()), loc="outside right center", fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _decibels(waveform: Tensor, sampling_rate: int, scale: str) -> Tensor:
@@ -244,7 +244,12 @@ def _decibels(waveform: Tensor, sampling_rate: int, scale: str) -> Tensor:
     return 10 * power.clamp_min(1e-12).log10()
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """An empty matplotlib figure of so many inches.
+
+    Raises:
+        MissingExtra: If matplotlib is not installed.
+    """
     # Figure without pyplot: no global state, no window, and whatever backend the user set stays
     figure = require("matplotlib.figure", "Drawing a plot", PLOTS_EXTRA).Figure(
         figsize=(width, height), layout="constrained"
@@ -252,7 +257,8 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as a PNG, whole or not at all."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
     write_atomically(path, buffer.getvalue())

@@ -28,7 +28,7 @@ from ..tokenizer.codec import load_codec
 from ..train.export import export_run
 from ..train.run import run_training
 from .codec import evaluate_codec
-from .listing import make_cloning_list
+from .protocols import make_list
 from .report import Report, Row
 from .scorers import Scorers
 from .synthetic import SAMPLING_RATE, SpelledPhonemes, draw_text, make_synthetic_corpus
@@ -217,7 +217,7 @@ class _TinyRoad:
             figures["mel_distance"] = round(distance, 3)
         self.facts["codec_mel_distance"] = distance
         sentences = self.out / "sentences.jsonl"
-        make_cloning_list(self.manifest, sentences, num=NUM_SENTENCES)
+        make_list(self.manifest, sentences, count=NUM_SENTENCES)
         for shape, speaker in self.speakers.items():
             with self.stage(f"eval tts, {shape}") as figures:
                 folder = self.out / f"report-{shape}"

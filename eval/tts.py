@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,22 +11,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import SpeechLMError
-from ..tokenizer.audio import read_audio
+from ..tokenizer.audio import read_audio, write_audio
+from ..tokenizer.model_folder import fingerprint
+from .faults import FAULTS, find_faults, sound_span
+from .journal import ItemJournal
 from .listing import Sentence, read_listing
-from .metrics import mean
 from .plots import save_spectrograms
 from .report import Report, Row
 from .scorers import Scorers, mean_similarity, word_errors
+from .speech_plots import save_system_scores
+from .speech_tables import COPY, MODEL, TRUTH, fault_rows, kind_rows, system_rows
+from .transcripts import normalise_transcript
 
 if TYPE_CHECKING:
-    from ..slm.speak import Speaker
+    from ..slm.speak import Speaker, Speech
 
 NUM_EXAMPLES = 2
+NUM_STREAMED = 5  # sentences whose first audio is waited for
+BATCH_SIZE = 8  # sentences spoken at once by a speaker that can
 FAILED = "failed"  # the finish reason of a sentence that raised an error
+JOURNAL_NAME = "tts.journal"
 
 
 def evaluate_tts(
@@ -35,21 +45,23 @@ def evaluate_tts(
     limit: int | None = None,
     seed: int = 0,
     scorers: Scorers | None = None,
+    keep_sounds: bool = False,
 ) -> dict[str, Any]:
     """Speak a list of sentences and score them, beside the true recordings where there are some.
 
     Three systems are scored by the same scorers: the model; where the list names references, the
     ground truth, and the codec's copy of it, which is the best that any language model on this
-    codec could do.
+    codec could do. Killed and called again, it goes on after the last whole sentence.
 
     Args:
         listing: JSON lines, see `read_listing`.
-        out: Folder of the report: `report.json`, `report.md`, `items.jsonl`, spectrograms and
+        out: Folder of the report: `report.json`, `report.md`, `items.jsonl`, PNG plots and the
             sounds of two examples.
         speaker: The models to judge.
         limit: The first so many sentences.
         seed: Sentence i is spoken with the seed `seed + i`.
-        scorers: Recognizer and speaker encoder; None takes those that are installed.
+        scorers: Recognizer, speaker encoder and MOS predictor; None takes those that are installed.
+        keep_sounds: Write every sentence that the model spoke to `sounds/` in the folder.
 
     Returns:
         What `report.json` holds; `["tables"]["systems"]` has one row a system.
@@ -59,131 +71,251 @@ def evaluate_tts(
             evaluation: it counts with the finish reason "failed" and no words heard.
     """
     sentences = read_listing(listing)[:limit]
-    scorers = Scorers.installed() if scorers is None else scorers
+    scorers = Scorers.installed(quality=True) if scorers is None else scorers
     report = Report(out, "Text to speech", notes=list(scorers.notes))
-    rate = speaker.codec.identity.sampling_rate
-    model, truth, copy = _System("model"), _System("ground truth"), _System("codec copy")
-    prompts: list[Tensor | None] = []
-    compute_seconds = 0.0
-    for index, sentence in enumerate(tqdm(sentences, desc="tts", unit="sentence")):
-        prompt = read_audio(sentence.prompt, rate)
-        prompts.append(scorers.voice(prompt, rate))
-        sounds: dict[str, Tensor] = {"prompt": prompt}
-        if sentence.reference is not None:
-            original = read_audio(sentence.reference, rate)
-            copied = speaker.codec.synthesize(speaker.codec.tokenize([original]))[0]
-            truth.add(index, original, rate, scorers)
-            copy.add(index, copied, rate, scorers)
-            sounds |= {"ground truth": original, "codec copy": copied}
-        try:
-            speech = speaker.say(
-                sentence.text, sentence.prompt, prompt_text=sentence.prompt_text, seed=seed + index
+    judge = _Judge(
+        speaker, scorers, sentences, report, seed, out / "sounds" if keep_sounds else None
+    )
+    made_of = [
+        hashlib.sha256(listing.read_bytes()).hexdigest(),
+        seed,
+        keep_sounds,
+        _revisions(speaker),
+        scorers.names,
+    ]
+    with ItemJournal(out / JOURNAL_NAME, made_of) as journal:
+        known = set(journal.known)
+        waiting = [index for index in range(len(sentences)) if index not in known]
+        size = BATCH_SIZE if hasattr(speaker, "say_many") else 1
+        bar = tqdm(total=len(sentences), initial=len(known), desc="tts", unit="sentence")
+        with bar:
+            for first in range(0, len(waiting), size):
+                batch = waiting[first : first + size]
+                for index, speech in zip(batch, judge.speak(batch), strict=True):
+                    journal.add(index, *judge.score(index, speech))
+                    bar.update()
+        results = [journal.known[index] for index in range(len(sentences))]
+        first_audio = judge.first_audio_seconds()
+        items = [row for result in results for row in result["rows"]]
+        for note in (note for result in results for note in result["notes"]):
+            report.note(note)
+        report.items = sorted(items, key=lambda row: (MODEL, TRUTH, COPY).index(row["system"]))
+        if judge.num_missing_references:
+            report.note(
+                f"{judge.num_missing_references} sentences have no true recording: the rows of the "
+                "ground truth and the codec's copy are about the others only."
             )
-        except SpeechLMError as error:
-            report.note(f"{sentence.id}: {error}")
-            model.add_failure(index)
-        else:
-            compute_seconds += speech.compute_seconds
-            model.add(index, speech.waveform, speech.sampling_rate, scorers, speech.finish_reason)
-            sounds["model"] = speech.waveform
-            for line in speech.notes:
-                report.note(line)
-        if index < NUM_EXAMPLES:
-            _keep_example(report, index + 1, sentence, sounds, rate)
-    systems = [system for system in (model, truth, copy) if system.spoken]
-    report.items = [row for system in systems for row in system.items(sentences, prompts)]
-    report.facts = {
-        "list": listing.name,
-        "sentences": len(sentences),
-        "speakers": len({s.speaker for s in sentences if s.speaker}) or None,
-        "seed": seed,
-        "codec": f"{speaker.codec.identity.codec_id} {speaker.codec.identity.revision}",
-        "threads": torch.get_num_threads(),
-        "model_x_realtime": model.seconds / compute_seconds if compute_seconds else None,
-        "finish_reasons": dict(sorted(Counter(model.reasons).items())),
-        **scorers.names,
-    }
-    lengths = dict(zip(truth.spoken, truth.durations, strict=True))
-    report.tables["systems"] = [s.summary(sentences, prompts, lengths) for s in systems]
-    return report.save()
+        mine = [row for row in items if row["system"] == MODEL]
+        spoken = [row for row in mine if row["compute_seconds"]]
+        report.facts = {
+            "list": listing.name,
+            "sentences": len(sentences),
+            "speakers": len({s.speaker for s in sentences if s.speaker}) or None,
+            "protocols": sorted({s.protocol for s in sentences if s.protocol}) or None,
+            "seed": seed,
+            "codec": f"{speaker.codec.identity.codec_id} {speaker.codec.identity.revision}",
+            "threads": torch.get_num_threads(),
+            "model_x_realtime": sum(row["seconds"] for row in spoken)
+            / sum(row["compute_seconds"] for row in spoken)
+            if spoken
+            else None,
+            "first_audio_ms": None if first_audio is None else 1000 * first_audio,
+            "finish_reasons": dict(sorted(Counter(row["finish_reason"] for row in mine).items())),
+            "sentences_gone_on_from": len(known) or None,
+            **scorers.names,
+        }
+        _fill_tables(report)
+        for number in range(1, min(NUM_EXAMPLES, len(sentences)) + 1):
+            judge.show_example(number)
+        found = report.save()
+        journal.discard()
+    return found
+
+
+def _fill_tables(report: Report) -> None:
+    systems = report.tables["systems"] = system_rows(report.items)
+    faults = report.tables["faults"] = fault_rows(report.items)
+    if kinds := kind_rows(report.items):
+        report.tables["kinds"] = kinds
+    report.facts["what_faults_mean"] = FAULTS
+    report.add_figure(
+        "systems.png",
+        "Each system: figures with 95 % intervals over the sentences, and faults",
+        lambda path: save_system_scores(path, systems, faults),
+    )
 
 
 @dataclass
-class _System:
-    """What one system said; entry i of each list is about sentence `spoken[i]`."""
+class _Judge:
+    """Speaks the sentences of a list one by one and gives the rows of each."""
 
-    name: str
-    spoken: list[int] = field(default_factory=list)
-    durations: list[float] = field(default_factory=list)
-    heard: list[str | None] = field(default_factory=list)
-    voices: list[Tensor | None] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
+    speaker: Speaker
+    scorers: Scorers
+    sentences: Sequence[Sentence]
+    report: Report
+    seed: int
+    sounds: Path | None
+    _voices: dict[tuple[Path, float | None], Tensor | None] = field(default_factory=dict)
 
     @property
-    def seconds(self) -> float:
-        return sum(self.durations)
+    def rate(self) -> int:
+        return self.speaker.codec.identity.sampling_rate
 
-    def add(
-        self, index: int, waveform: Tensor, rate: int, scorers: Scorers, reason: str = "end"
-    ) -> None:
-        self.spoken.append(index)
-        self.durations.append(len(waveform) / rate)
-        self.heard.append(scorers.hear(waveform, rate))
-        self.voices.append(scorers.voice(waveform, rate))
-        self.reasons.append(reason)
+    @property
+    def num_missing_references(self) -> int:
+        """Sentences without a true recording, if others have one."""
+        missing = sum(sentence.reference is None for sentence in self.sentences)
+        return missing if missing < len(self.sentences) else 0
 
-    def add_failure(self, index: int) -> None:
-        """A sentence without speech: all of its words count as not heard."""
-        self.spoken.append(index)
-        self.durations.append(0.0)
-        self.heard.append("")
-        self.voices.append(None)
-        self.reasons.append(FAILED)
+    def speak(self, batch: Sequence[int]) -> list[Speech | SpeechLMError]:
+        """What the model says, or why it does not, for each of these sentences."""
+        return [self._say(index) for index in batch]
 
-    def items(self, sentences: Sequence[Sentence], prompts: Sequence[Tensor | None]) -> list[Row]:
-        return [
-            {
-                "id": sentences[index].id,
-                "system": self.name,
-                "text": sentences[index].text,
-                "heard": heard,
-                "seconds": seconds,
-                "similarity": mean_similarity([voice], [prompts[index]]),
-                "finish_reason": reason,
-            }
-            for index, heard, seconds, voice, reason in zip(
-                self.spoken, self.heard, self.durations, self.voices, self.reasons, strict=True
+    def score(self, index: int, speech: Speech | SpeechLMError) -> tuple[list[Row], list[str]]:
+        """Rows of the model, the ground truth and the codec's copy, and what is to be noted."""
+        sentence = self.sentences[index]
+        rate = self.rate
+        sounds = {"prompt": self._prompt(index)}
+        notes: list[str] = []
+        if isinstance(speech, SpeechLMError):
+            notes.append(f"{sentence.id}: {speech}")
+            rows = [self._row(index, MODEL, torch.zeros(0), FAILED)]
+        else:
+            notes += speech.notes
+            sounds[MODEL] = speech.waveform
+            rows = [self._row(index, MODEL, speech.waveform, speech.finish_reason)]
+            rows[0]["compute_seconds"] = speech.compute_seconds
+        if sentence.reference is not None:
+            original = read_audio(sentence.reference, rate)
+            if sentence.cut_s is not None:
+                original = original[round(sentence.cut_s * rate) :]
+            codec = self.speaker.codec
+            copied = codec.synthesize(codec.tokenize([original]))[0]
+            sounds |= {TRUTH: original, COPY: copied}
+            rows += [self._row(index, TRUTH, original), self._row(index, COPY, copied)]
+        if self.sounds is not None and MODEL in sounds:
+            self.sounds.mkdir(exist_ok=True)
+            write_audio(self.sounds / f"{index + 1:04d}.wav", sounds[MODEL], rate)
+        if index < NUM_EXAMPLES:
+            self._keep_example(index + 1, sounds)
+        return rows, notes
+
+    def first_audio_seconds(self) -> float | None:
+        """Median time from the call to the first piece of sound, with the voice prepared.
+
+        None for a speaker that cannot stream. The first sentence is streamed twice, because its
+        first time pays for what no later call pays for.
+        """
+        stream = getattr(self.speaker, "speak_stream", None)
+        if stream is None:
+            return None
+        times: list[float] = []
+        for index, sentence in enumerate([self.sentences[0], *self.sentences[:NUM_STREAMED]]):
+            try:
+                voice = self.speaker.prepare_voice(
+                    **self._prompt_arguments(sentence), prompt_text=sentence.prompt_text
+                )
+                began = time.perf_counter()
+                pieces = stream(sentence.text, voice, seed=self.seed)
+                next(iter(pieces))
+            except (SpeechLMError, StopIteration) as error:
+                self.report.note(f"{sentence.id} gave no first audio: {error}")
+            else:
+                if index:
+                    times.append(time.perf_counter() - began)
+        return float(torch.tensor(times).median()) if times else None
+
+    def show_example(self, number: int) -> None:
+        """Enter an example into the report, whichever call wrote its files."""
+        text = self.sentences[number - 1].text
+        for title in ("prompt", TRUTH, COPY, MODEL):
+            name = _example_name(number, title)
+            if (self.report.folder / name).is_file():
+                self.report.sounds[name] = f"{title}, example {number}: {text}"
+        sounds = {
+            title: (read_audio(self.report.folder / name, self.rate), self.rate)
+            for title in ("prompt", TRUTH, COPY, MODEL)
+            if (name := _example_name(number, title)) in self.report.sounds
+        }
+        self.report.add_figure(
+            f"example-{number}.png",
+            f"Example {number}: {text}",
+            lambda path: save_spectrograms(path, sounds),
+        )
+
+    def _keep_example(self, number: int, sounds: dict[str, Tensor]) -> None:
+        for title in ("prompt", TRUTH, COPY, MODEL):
+            path = self.report.folder / _example_name(number, title)
+            path.unlink(missing_ok=True)  # of an older report in this folder
+            if len(sounds.get(title, ())):
+                write_audio(path, sounds[title], self.rate)
+
+    def _row(self, index: int, system: str, waveform: Tensor, reason: str | None = None) -> Row:
+        sentence, scorers, rate = self.sentences[index], self.scorers, self.rate
+        span = sound_span(waveform, rate)
+        heard = None if scorers.recognizer is None else ""
+        voice, opinion = None, None
+        if span.seconds:
+            heard = scorers.hear(waveform, rate)
+            voice = scorers.voice(waveform, rate)
+            opinion = scorers.opinion(waveform, rate)
+        has_words = normalise_transcript(sentence.text) != ""
+        score = word_errors([sentence.text], [heard]) if has_words else None
+        other = other_prompt(self.sentences, index)
+        return {
+            "item": index,
+            "id": sentence.id,
+            "system": system,
+            "protocol": sentence.protocol,
+            "kind": sentence.kind,
+            "text": sentence.text,
+            "heard": heard,
+            "errors": score and score.substitutions + score.deletions + score.insertions,
+            "words": score and score.words,
+            "seconds": len(waveform) / rate,
+            "spoken_seconds": span.seconds,
+            "similarity": mean_similarity([voice], [self._voice(index)]),
+            "similarity_to_other": mean_similarity(
+                [voice], [None if other is None else self._voice(other)]
+            ),
+            "mos": opinion,
+            "finish_reason": reason,
+            "faults": find_faults(sentence.text, heard, span, reason),
+            "compute_seconds": None,
+        }
+
+    def _voice(self, index: int) -> Tensor | None:
+        """Embedding of a sentence's prompt, made once a recording."""
+        sentence = self.sentences[index]
+        key = (sentence.prompt, sentence.cut_s)
+        if key not in self._voices:
+            self._voices[key] = self.scorers.voice(self._prompt(index), self.rate)
+        return self._voices[key]
+
+    def _say(self, index: int) -> Speech | SpeechLMError:
+        sentence = self.sentences[index]
+        try:
+            return self.speaker.say(
+                sentence.text,
+                **self._prompt_arguments(sentence),
+                prompt_text=sentence.prompt_text,
+                seed=self.seed + index,
             )
-        ]
+        except SpeechLMError as error:
+            return error
 
-    def summary(
-        self,
-        sentences: Sequence[Sentence],
-        prompts: Sequence[Tensor | None],
-        lengths: dict[int, float],
-    ) -> Row:
-        """One row of the report; `lengths` are the seconds of the true recordings by index."""
-        row: Row = {"system": self.name, "sentences": len(self.spoken)}
-        score = word_errors([sentences[i].text for i in self.spoken], self.heard)
-        if score is not None:
-            row["wer"] = score.word_error_rate
-            row["cer"] = score.character_error_rate
-            row |= {"deleted_words": score.deletions, "inserted_words": score.insertions}
-        own = [prompts[i] for i in self.spoken]
-        others = [other_prompt(sentences, i) for i in self.spoken]
-        row["similarity_to_prompt"] = mean_similarity(self.voices, own)
-        row["similarity_to_other_prompts"] = mean_similarity(
-            self.voices, [None if i is None else prompts[i] for i in others]
-        )
-        row["seconds"] = self.seconds
-        row["duration_ratio"] = mean(
-            [
-                seconds / lengths[index]
-                for index, seconds in zip(self.spoken, self.durations, strict=True)
-                if index in lengths and seconds
-            ]
-        )
-        return row
+    def _prompt(self, index: int) -> Tensor:
+        """The recording of a sentence's voice, up to its cut."""
+        sentence = self.sentences[index]
+        prompt = read_audio(sentence.prompt, self.rate)
+        return prompt if sentence.cut_s is None else prompt[: round(sentence.cut_s * self.rate)]
+
+    def _prompt_arguments(self, sentence: Sentence) -> dict[str, Any]:
+        """How a speaker is given the prompt: as a file unless only a part of it is meant."""
+        if sentence.cut_s is None:
+            return {"prompt": sentence.prompt}
+        prompt = read_audio(sentence.prompt, self.rate)[: round(sentence.cut_s * self.rate)]
+        return {"prompt": prompt, "sampling_rate": self.rate}
 
 
 def other_prompt(sentences: Sequence[Sentence], index: int) -> int | None:
@@ -203,16 +335,12 @@ def other_prompt(sentences: Sequence[Sentence], index: int) -> int | None:
     return next((other for other in around if differs(sentences[other])), None)
 
 
-def _keep_example(
-    report: Report, number: int, sentence: Sentence, sounds: dict[str, Tensor], rate: int
-) -> None:
-    for title, sound in sounds.items():
-        name = f"example-{number}-{title.replace(' ', '-')}.wav"
-        report.add_sound(name, f"{title}, example {number}: {sentence.text}", sound, rate)
-    report.add_figure(
-        f"example-{number}.png",
-        f"Example {number}: {sentence.text}",
-        lambda path: save_spectrograms(
-            path, {title: (sound, rate) for title, sound in sounds.items()}
-        ),
-    )
+def _revisions(speaker: Speaker) -> list[str]:
+    """What the speech is a function of, beside the list and the seed."""
+    models = [getattr(speaker, name, None) for name in ("ar", "nar")]
+    weights = [fingerprint(m.state_dict()) for m in models if isinstance(m, nn.Module)]
+    return [speaker.codec.identity.codec_id, speaker.codec.identity.revision, *weights]
+
+
+def _example_name(number: int, title: str) -> str:
+    return f"example-{number}-{title.replace(' ', '-')}.wav"

@@ -1,4 +1,4 @@
-"""Lists of sentences: read strictly, drawn fairly and repeatably."""
+"""Lists of sentences are read strictly."""
 
 from __future__ import annotations
 
@@ -7,53 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from speechlm.data_prep.manifest import Utterance, write_manifest
 from speechlm.errors import CorpusError
-from speechlm.eval.listing import make_cloning_list, read_listing
-
-
-def manifest_of(folder: Path, speakers: int = 4, each: int = 3) -> Path:
-    utterances = []
-    for speaker in range(speakers):
-        for number in range(each):
-            audio = folder / "audio" / f"s{speaker}-{number}.wav"
-            audio.parent.mkdir(exist_ok=True)
-            audio.write_bytes(b"x")
-            split = "train" if speaker == 0 else "valid"
-            text = f"speaker {speaker} says sentence number {number}"
-            utterances.append(Utterance(audio.stem, audio, 3.0, text, f"s{speaker}", split))
-    write_manifest(folder / "manifest.jsonl", utterances)
-    return folder / "manifest.jsonl"
-
-
-def test_a_cloning_list_takes_turns_over_held_out_voices(tmp_path: Path) -> None:
-    manifest = manifest_of(tmp_path)
-    drawn = make_cloning_list(manifest, tmp_path / "list.jsonl", num=6, seed=3)
-    assert len(drawn) == 6
-    assert sorted({s.speaker for s in drawn[:3]}) == ["s1", "s2", "s3"]
-    assert len({s.text for s in drawn}) == 6
-    for sentence in drawn:
-        assert sentence.reference is not None
-        assert sentence.prompt != sentence.reference
-        assert sentence.prompt.stem[:2] == sentence.reference.stem[:2] == sentence.speaker
-        assert sentence.reference.stem == sentence.id
-
-
-def test_a_cloning_list_reads_back_and_repeats_by_its_seed(tmp_path: Path) -> None:
-    manifest = manifest_of(tmp_path)
-    drawn = make_cloning_list(manifest, tmp_path / "a.jsonl", seed=1)
-    make_cloning_list(manifest, tmp_path / "b.jsonl", seed=1)
-    make_cloning_list(manifest, tmp_path / "c.jsonl", seed=2)
-    texts = [(tmp_path / f"{name}.jsonl").read_text() for name in "abc"]
-    assert texts[0] == texts[1] != texts[2]
-    assert read_listing(tmp_path / "a.jsonl") == drawn
-    assert len(drawn) == 9  # fewer than asked: all that is there
-    assert str(tmp_path) not in texts[0]  # the list can move with its recordings
-
-
-def test_no_voice_to_prompt_with_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="no speaker in the split valid"):
-        make_cloning_list(manifest_of(tmp_path, each=1), tmp_path / "list.jsonl")
+from speechlm.eval.listing import Sentence, read_listing, write_listing
 
 
 @pytest.mark.parametrize(
@@ -67,6 +22,10 @@ def test_no_voice_to_prompt_with_is_one_sentence(tmp_path: Path) -> None:
         ({"text": "yes", "prompt": "a.wav", "promt": "x"}, "unknown key promt"),
         ({"text": 3, "prompt": "a.wav"}, "text must be a string"),
         ([], "not a JSON object"),
+        ({"text": "yes", "prompt": "a.wav", "protocol": "cros"}, "none of cross, continual, hard"),
+        ({"text": "yes", "prompt": "a.wav", "protocol": "continual", "cut_s": 3}, "prompt_text"),
+        ({"text": "yes", "prompt": "a.wav", "cut_s": 0}, "above 0"),
+        ({"text": "yes", "prompt": "a.wav", "cut_s": True}, "above 0"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, row: object, sentence: str) -> None:
@@ -82,3 +41,22 @@ def test_an_empty_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list.jsonl").write_text("\n")
     with pytest.raises(CorpusError, match="holds no sentences"):
         read_listing(tmp_path / "list.jsonl")
+
+
+def test_what_is_written_reads_back(tmp_path: Path) -> None:
+    recordings = [tmp_path / "in" / "a.wav", tmp_path / "elsewhere.wav"]
+    for recording in recordings:
+        recording.parent.mkdir(exist_ok=True)
+        recording.write_bytes(b"x")
+    sentences = [
+        Sentence("1", "yes", recordings[0], "no", recordings[1], "s", "continual", "short", 2.5),
+        Sentence("2", "Grüße", recordings[1]),
+    ]
+    write_listing(tmp_path / "in" / "list.jsonl", sentences)
+    assert read_listing(tmp_path / "in" / "list.jsonl") == sentences
+    assert '"a.wav"' in (tmp_path / "in" / "list.jsonl").read_text()  # it can move with its folder
+
+
+def test_a_shipped_voice_is_a_prompt_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "list.jsonl").write_text('{"text": "yes", "prompt": "clara"}')
+    assert read_listing(tmp_path / "list.jsonl")[0].prompt.stem == "clara"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +51,15 @@ class Ear:
         return torch.nn.functional.one_hot(torch.tensor(pitch(waveform) // 100), 10).float()
 
 
+class Taste:
+    """Likes what is long."""
+
+    name = "taste"
+
+    def predict(self, waveform: Tensor, sampling_rate: int) -> float:
+        return 2 * len(waveform) / sampling_rate
+
+
 class Copy:
     """A codec that loses nothing."""
 
@@ -67,12 +78,26 @@ class Speaker:
 
     codec: Copy = field(default_factory=Copy)
     seeds: list[int] = field(default_factory=list)
+    prompts: list[tuple[int, str | None]] = field(default_factory=list)
+    dies_at: int | None = None
 
-    def say(self, text: str, prompt: Path, *, prompt_text: str | None, seed: int) -> Any:
+    def say(
+        self,
+        text: str,
+        prompt: Path | Tensor,
+        *,
+        prompt_text: str | None,
+        seed: int,
+        sampling_rate: int | None = None,
+    ) -> Any:
+        if seed == self.dies_at:
+            raise KeyboardInterrupt
         self.seeds.append(seed)
         if text.startswith("five"):
             raise UnsupportedText("I cannot say five.")
-        waveform = read_audio(prompt, RATE).repeat(2)
+        sound = prompt if isinstance(prompt, Tensor) else read_audio(prompt, RATE)
+        self.prompts.append((len(sound), prompt_text))
+        waveform = sound.repeat(2)
         return SimpleNamespace(
             waveform=waveform,
             sampling_rate=RATE,
@@ -97,7 +122,7 @@ def listing(tmp_path: Path) -> Path:
 
 def test_model_truth_and_copy_are_scored_alike(listing: Path, tmp_path: Path) -> None:
     speaker = Speaker()
-    scorers = Scorers(Listener(), Ear())
+    scorers = Scorers(Listener(), Ear(), Taste())
     report = evaluate_tts(listing, tmp_path / "out", speaker=speaker, seed=7, scorers=scorers)
     model, truth, copy = report["tables"]["systems"]
     assert [row["system"] for row in (model, truth, copy)] == [
@@ -107,13 +132,23 @@ def test_model_truth_and_copy_are_scored_alike(listing: Path, tmp_path: Path) ->
     ]
     assert [row["sentences"] for row in (model, truth, copy)] == [3, 2, 2]
     assert model["wer"] == pytest.approx(2 / 6) and truth["wer"] == copy["wer"] == 0
+    assert model["wer_low"] < model["wer"] < model["wer_high"] <= 1
     assert model["duration_ratio"] == pytest.approx(2) and truth["duration_ratio"] == 1
+    assert model["duration_error"] == pytest.approx(1) and truth["duration_error"] == 0
     assert model["similarity_to_prompt"] == pytest.approx(1)
     assert model["similarity_to_other_prompts"] == pytest.approx(0)
+    assert [row["mos"] for row in (model, truth, copy)] == pytest.approx([2.0, 1.0, 1.0])
     assert report["facts"]["finish_reasons"] == {"end": 1, "failed": 1, "length": 1}
     assert report["facts"]["model_x_realtime"] == pytest.approx(2.0 / 0.5)
+    faults = report["tables"]["faults"]
+    assert [(row["failed"], row["empty"], row["never_stop"]) for row in faults] == [
+        (1, 1, 1),
+        (0, 0, 0),
+        (0, 0, 0),
+    ]
     assert speaker.seeds == [7, 8, 9]
-    assert report["notes"] == ["a note", "0003: I cannot say five."]
+    assert report["notes"][:2] == ["a note", "0003: I cannot say five."]
+    assert "1 sentences have no true recording" in report["notes"][2]
 
 
 def test_the_report_is_whole(listing: Path, tmp_path: Path) -> None:
@@ -121,13 +156,102 @@ def test_the_report_is_whole(listing: Path, tmp_path: Path) -> None:
     report = evaluate_tts(listing, out, speaker=Speaker(), limit=2, scorers=Scorers())
     assert json.loads((out / "report.json").read_text()) == report
     assert "wer" not in report["tables"]["systems"][0]
-    assert {"example-1.png", "example-2.png"} <= set(report["figures"])
+    assert {"systems.png", "example-1.png", "example-2.png"} <= set(report["figures"])
+    assert len(report["sounds"]) == 8
     for name in [*report["figures"], *report["sounds"]]:
         assert (out / name).stat().st_size > 0
     rows = [json.loads(line) for line in (out / "items.jsonl").read_text().splitlines()]
     assert [row["system"] for row in rows] == ["model"] * 2 + ["ground truth"] * 2 + [
         "codec copy"
     ] * 2
+    assert {path.suffix for path in out.iterdir()} <= {".json", ".md", ".jsonl", ".png", ".wav"}
+
+
+def test_without_scorers_failures_have_no_word_errors(listing: Path, tmp_path: Path) -> None:
+    report = evaluate_tts(listing, tmp_path / "out", speaker=Speaker(), scorers=Scorers())
+    assert report["facts"]["finish_reasons"]["failed"] == 1
+    assert "wer" not in report["tables"]["systems"][0]
+    assert "runs_percent" not in report["tables"]["faults"][0]
+
+
+def test_a_killed_evaluation_goes_on(listing: Path, tmp_path: Path) -> None:
+    scorers = Scorers(Listener(), Ear())
+    whole = evaluate_tts(listing, tmp_path / "whole", speaker=Speaker(), scorers=scorers)
+    killed = Speaker(dies_at=1)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_tts(listing, tmp_path / "out", speaker=killed, scorers=scorers)
+    assert not (tmp_path / "out" / "report.json").exists()
+    again = Speaker()
+    resumed = evaluate_tts(listing, tmp_path / "out", speaker=again, scorers=scorers)
+    assert again.seeds == [1, 2]  # the first sentence is not spoken again
+    assert resumed["facts"].pop("sentences_gone_on_from") == 1
+    whole["facts"].pop("sentences_gone_on_from")
+    assert resumed == whole
+    items = [(tmp_path / name / "items.jsonl").read_bytes() for name in ("whole", "out")]
+    assert items[0] == items[1]
+
+
+def test_another_seed_begins_anew(listing: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_tts(listing, tmp_path / "out", speaker=Speaker(dies_at=2), scorers=Scorers())
+    again = Speaker()
+    evaluate_tts(listing, tmp_path / "out", speaker=again, seed=5, scorers=Scorers())
+    assert again.seeds == [5, 6, 7]
+
+
+def test_the_continual_protocol_speaks_on_from_the_cut(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", torch.cat((tone(200, 1.0), tone(300, 2.0))), RATE)
+    row = {"prompt": "a.wav", "reference": "a.wav", "protocol": "continual", "cut_s": 1.0}
+    row |= {"text": "three four", "prompt_text": "one two"}
+    cross = {"text": "one two", "prompt": "a.wav", "protocol": "cross"}
+    path = tmp_path / "list.jsonl"
+    path.write_text(json.dumps(row) + "\n" + json.dumps(cross) + "\n")
+    speaker = Speaker()
+    report = evaluate_tts(path, tmp_path / "out", speaker=speaker, scorers=Scorers(Listener()))
+    assert speaker.prompts == [(RATE, "one two"), (3 * RATE, None)]
+    systems = {(r["system"], r["protocol"]): r for r in report["tables"]["systems"]}
+    assert set(systems) == {
+        ("model", "continual"),
+        ("model", "cross"),
+        ("ground truth", "continual"),
+        ("codec copy", "continual"),
+    }
+    truth = systems["ground truth", "continual"]
+    assert truth["seconds"] == pytest.approx(2.0) and truth["wer"] == 0
+    assert systems["model", "continual"]["duration_ratio"] == pytest.approx(1.0)
+
+
+def test_first_audio_is_timed_with_a_prepared_voice(listing: Path, tmp_path: Path) -> None:
+    class Streaming(Speaker):
+        def prepare_voice(self, prompt: Path, *, prompt_text: str | None) -> Path:
+            time.sleep(0.5)
+            return prompt
+
+        def speak_stream(self, text: str, voice: Path, *, seed: int) -> Iterator[Tensor]:
+            time.sleep(0.02)
+            yield tone(200)
+            raise AssertionError("nothing is waited for after the first piece")
+
+    report = evaluate_tts(listing, tmp_path / "out", speaker=Streaming(), scorers=Scorers())
+    assert 20 <= report["facts"]["first_audio_ms"] < 400
+
+
+def test_kinds_are_counted_apart(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", tone(200), RATE)
+    rows = [
+        {"text": "one two", "prompt": "a.wav", "kind": "easy"},
+        {"text": "one two three four five", "prompt": "a.wav", "kind": "hard"},
+    ]
+    path = tmp_path / "list.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    report = evaluate_tts(
+        path, tmp_path / "out", speaker=Speaker(), scorers=Scorers(Listener()), keep_sounds=True
+    )
+    easy, hard = report["tables"]["kinds"]
+    assert (easy["kind"], easy["wer"], easy["with_a_fault"]) == ("easy", 0, 0)
+    assert (hard["kind"], hard["wer"], hard["with_a_fault"]) == ("hard", 0.6, 1)
+    assert report["tables"]["faults"][0]["runs_percent"] == 50
+    assert len(list((tmp_path / "out" / "sounds").iterdir())) == 2
 
 
 def test_the_other_prompt_is_another_voice() -> None:

@@ -1,0 +1,298 @@
+"""How a list of sentences is drawn: the two protocols of VALL-E, and the 200 hard sentences.
+
+Both protocols are of VALL-E (2023), section 5.1. Cross-sentence: the prompt is another utterance of
+the same speaker. Continual: the prompt is the beginning of the utterance itself, about three
+seconds with their transcript, and the rest of its text is to be spoken.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+
+from ..data_prep.manifest import Utterance, read_manifest
+from ..data_prep.readers.entry import AUDIO_SUFFIXES
+from ..errors import ConfigError, CorpusError
+from ..slm.speak import shipped_voices
+from ..tokenizer.audio import read_audio
+from .listing import PROTOCOLS, Sentence, write_listing
+from .recognizer import Transcriber
+from .transcripts import normalise_transcript
+
+# A shorter prompt says too little of a voice; of a longer one a speaker only uses a part.
+PROMPT_SECONDS = (2.0, 12.0)
+MIN_WORDS = 4
+CONTINUAL_SECONDS = (4.0, 10.0)  # VALL-E's choice of utterances
+CUT_SECONDS = (2.0, 4.0)  # around its 3 s, so that the cut can fall between two words
+SHIPPED = "shipped"
+_CUT_RATE_HZ = 16_000
+_WINDOW_S = 0.02
+_SEARCH_S = 0.08  # durations are right to about so much
+
+
+def make_list(
+    manifest: Path,
+    out: Path,
+    *,
+    protocol: str = "cross",
+    count: int = 20,
+    split: str = "valid",
+    seed: int = 0,
+    recognizer: Transcriber | None = None,
+) -> list[Sentence]:
+    """Draw sentences with true recordings from held-out speech and write them as a list.
+
+    Speakers take turns, so `count` sentences cover as many voices as there are. No utterance is
+    drawn twice as a text. The same manifest and seed give the same list.
+
+    - `cross`: prompts are other utterances, without their transcripts.
+    - `continual`: utterances of 4 to 10 s, cut between two words 2 to 4 s after their start. The
+      word boundary comes from the phonemes' durations in the manifest; without these from a
+      recognizer, which must hear exactly the transcript's first words before the cut.
+
+    Args:
+        manifest: Manifest of `prepare`.
+        out: The list to write, JSON lines.
+        protocol: `cross` or `continual`.
+        count: Sentences wanted; fewer come back where the split has fewer.
+        split: Held-out split.
+        seed: Of the draw.
+        recognizer: For `continual` without durations.
+
+    Raises:
+        ConfigError: If the protocol is another one.
+        CorpusError: If the split has nothing that serves.
+    """
+    if protocol not in ("cross", "continual"):
+        raise ConfigError(
+            f"The protocol {protocol} is not drawn from a manifest; name one of "
+            f"{', '.join(PROTOCOLS)}."
+        )
+    draw = random.Random(seed)
+    turns: list[Iterator[Sentence]] = []
+    voices = _voices(manifest, split)
+    for speaker in sorted(voices):
+        spoken = sorted(voices[speaker], key=lambda utterance: utterance.id)
+        draw.shuffle(spoken)
+        turns.append(_cross(spoken) if protocol == "cross" else _continual(spoken, recognizer))
+    draw.shuffle(turns)
+    sentences = _take_turns(turns, count)
+    if not sentences and protocol == "cross":
+        raise CorpusError(
+            f"{manifest} has no speaker in the split {split} with a text of {MIN_WORDS} words and "
+            f"another recording of {PROMPT_SECONDS[0]:.0f} to {PROMPT_SECONDS[1]:.0f} s as prompt."
+        )
+    if not sentences:
+        raise CorpusError(
+            f"{manifest} has no utterance in the split {split} of {CONTINUAL_SECONDS[0]:.0f} to "
+            f"{CONTINUAL_SECONDS[1]:.0f} s that can be cut between two words; give phonemes with "
+            "durations (`speechlm align`), or install a recognizer (`make scorers`)."
+        )
+    write_listing(out, sentences)
+    return sentences
+
+
+def make_hard_list(
+    out: Path,
+    manifest: Path | None = None,
+    *,
+    count: int | None = None,
+    split: str = "valid",
+    seed: int = 0,
+    references: Path | None = None,
+) -> list[Sentence]:
+    """Write the 200 hard sentences as a list.
+
+    Args:
+        out: The list to write, JSON lines.
+        manifest: Held-out voices for the prompts, which take turns; None for the shipped voices.
+        count: So many of the sentences, evenly spread; None for all.
+        split: Held-out split of the manifest.
+        seed: Which recording of a voice is its prompt.
+        references: Folder of recordings of the sentences, each named by its id (`digits-01.wav`),
+            for the rows of the ground truth and the codec's copy.
+
+    Raises:
+        CorpusError: If the manifest has no recording that can be a prompt, or the folder no
+            recording of a sentence.
+    """
+    if manifest is None:
+        prompts = list(shipped_voices().items())
+    else:
+        draw = random.Random(seed)
+        prompts = []
+        for speaker, spoken in sorted(_voices(manifest, split).items()):
+            serving = [u for u in spoken if PROMPT_SECONDS[0] <= u.seconds <= PROMPT_SECONDS[1]]
+            if serving:
+                chosen = draw.choice(sorted(serving, key=lambda utterance: utterance.id))
+                prompts.append((speaker, chosen.audio))
+        if not prompts:
+            raise CorpusError(
+                f"{manifest} has no recording of {PROMPT_SECONDS[0]:.0f} to "
+                f"{PROMPT_SECONDS[1]:.0f} s in the split {split} to prompt with."
+            )
+    recordings: dict[str, Path] = {}
+    if references is not None:
+        recordings = {
+            path.stem: path.resolve()
+            for path in sorted(references.rglob("*"))
+            if path.suffix.lower() in AUDIO_SUFFIXES
+        }
+    texts = hard_sentences()
+    if references is not None and not any(name in recordings for name, _, _ in texts):
+        raise CorpusError(
+            f"{references} holds no recording of a hard sentence; name each by the sentence's id, "
+            f"as {texts[0][0]}.wav."
+        )
+    if count is not None and count < len(texts):
+        texts = [texts[(2 * i + 1) * len(texts) // (2 * count)] for i in range(count)]
+    sentences = [
+        Sentence(
+            name,
+            text,
+            prompts[number % len(prompts)][1],
+            reference=recordings.get(name),
+            speaker=prompts[number % len(prompts)][0],
+            protocol="hard",
+            kind=kind,
+        )
+        for number, (name, kind, text) in enumerate(texts)
+    ]
+    write_listing(out, sentences)
+    return sentences
+
+
+def hard_sentences() -> list[tuple[str, str, str]]:
+    """(id, kind, text) of the 200 sentences in `eval/sentences/hard-200.txt`."""
+    source = files(__package__) / "sentences" / "hard-200.txt"
+    kind, number = "", 0
+    sentences = []
+    for line in source.read_text("utf-8").splitlines():
+        if line.startswith("# "):
+            kind, number = line[2:], 0
+        elif line:
+            number += 1
+            sentences.append((f"{kind.replace(' ', '-')}-{number:02d}", kind, line))
+    return sentences
+
+
+def _voices(manifest: Path, split: str) -> dict[str, list[Utterance]]:
+    voices: dict[str, list[Utterance]] = {}
+    for utterance in read_manifest(manifest):
+        if utterance.split == split and utterance.speaker:
+            voices.setdefault(utterance.speaker, []).append(utterance)
+    return voices
+
+
+def _take_turns(turns: Sequence[Iterator[Sentence]], count: int) -> list[Sentence]:
+    taken: list[Sentence] = []
+    waiting = list(turns)
+    while waiting and len(taken) < count:
+        for turn in list(waiting):
+            sentence = next(turn, None)
+            if sentence is None:
+                waiting.remove(turn)
+            elif len(taken) < count:
+                taken.append(sentence)
+    return taken
+
+
+def _cross(spoken: Sequence[Utterance]) -> Iterator[Sentence]:
+    """Each text of one speaker with the next utterance that can be a prompt."""
+    shortest, longest = PROMPT_SECONDS
+    for index, text in enumerate(spoken):
+        others = [*spoken[index + 1 :], *spoken[:index]]
+        prompts = [other for other in others if shortest <= other.seconds <= longest]
+        if prompts and len(text.text.split()) >= MIN_WORDS:
+            yield Sentence(
+                text.id,
+                text.text,
+                prompts[0].audio,
+                reference=text.audio,
+                speaker=text.speaker,
+                protocol="cross",
+            )
+
+
+def _continual(spoken: Sequence[Utterance], recognizer: Transcriber | None) -> Iterator[Sentence]:
+    """Each utterance of one speaker that can be cut between two words."""
+    shortest, longest = CONTINUAL_SECONDS
+    for utterance in spoken:
+        if not shortest <= utterance.seconds <= longest:
+            continue
+        if utterance.durations_s:
+            cut = _cut_by_durations(utterance)
+        else:
+            cut = None if recognizer is None else _cut_by_ear(utterance, recognizer)
+        if cut is None:
+            continue
+        num_words, seconds = cut
+        words = utterance.text.split()
+        if num_words and len(words) - num_words >= MIN_WORDS:
+            yield Sentence(
+                utterance.id,
+                " ".join(words[num_words:]),
+                utterance.audio,
+                " ".join(words[:num_words]),
+                utterance.audio,
+                utterance.speaker,
+                "continual",
+                cut_s=round(seconds, 3),
+            )
+
+
+def _cut_by_durations(utterance: Utterance) -> tuple[int, float] | None:
+    """(words before the cut, its seconds): the longest pause between two words in the range.
+
+    None where the phonemes are not as many words as the text, or no boundary lies in the range.
+    """
+    phonemes, durations = utterance.phonemes, utterance.durations_s
+    if not phonemes or not durations or len(phonemes.split()) != len(utterance.text.split()):
+        return None
+    ends = list(accumulate(durations))  # ends[i + 1] is the end of phoneme i
+    found: list[tuple[float, float, int, float]] = []
+    for gap in re.finditer(r"[^\w\s]*\s+[^\w\s]*", phonemes):
+        first, last = gap.span()
+        middle = (ends[first] + ends[last]) / 2
+        if CUT_SECONDS[0] <= middle <= CUT_SECONDS[1]:
+            pause = ends[last] - ends[first]
+            words = len(phonemes[:last].split())
+            found.append((pause, -abs(middle - sum(CUT_SECONDS) / 2), words, middle))
+    if not found:
+        return None
+    _, _, words, middle = max(found)
+    waveform = read_audio(utterance.audio, _CUT_RATE_HZ)
+    return words, _quietest(waveform, middle - _SEARCH_S, middle + _SEARCH_S)
+
+
+def _cut_by_ear(utterance: Utterance, recognizer: Transcriber) -> tuple[int, float] | None:
+    """(words before the cut, its seconds) at the quietest moment, if the words before it are heard.
+
+    None where the recognizer hears anything but the transcript's first words.
+    """
+    waveform = read_audio(utterance.audio, _CUT_RATE_HZ)
+    seconds = _quietest(waveform, *CUT_SECONDS)
+    before = waveform[: round(seconds * _CUT_RATE_HZ)]
+    heard = normalise_transcript(recognizer.transcribe(before, _CUT_RATE_HZ))
+    words = utterance.text.split()
+    for number in range(1, len(words)):
+        if normalise_transcript(" ".join(words[:number])) == heard:
+            return number, seconds
+    return None
+
+
+def _quietest(waveform: torch.Tensor, start_s: float, end_s: float) -> float:
+    """Seconds at the middle of the quietest 20 ms within a range."""
+    window = round(_WINDOW_S * _CUT_RATE_HZ)
+    start = round(start_s * _CUT_RATE_HZ)
+    part = waveform[start : round(end_s * _CUT_RATE_HZ)]
+    if len(part) < window:
+        return start / _CUT_RATE_HZ
+    power = part.unfold(0, window, window // 4).square().mean(dim=1)
+    return (start + int(torch.argmin(power)) * (window // 4) + window // 2) / _CUT_RATE_HZ
