@@ -118,7 +118,7 @@ def prepare(
         workers=workers,
         plot=True,
     )
-    typer.echo(summary.table())
+    typer.echo(summary.report())
 
 
 @app.command()

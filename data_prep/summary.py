@@ -149,19 +149,20 @@ def draw_summary(summary: PrepareSummary, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
-    for axes, shown in ((left, summary.durations), (middle, summary.per_speaker)):
-        if shown is None:
-            axes.set_axis_off()
-            continue
-        places = [shown.start + i * shown.width for i in range(len(shown.counts))]
-        axes.bar(places, shown.counts, width=shown.width, align="edge", color="#4c72b0")
+    histograms = [h for h in (summary.durations, summary.per_speaker) if h is not None]
+    panels = max(1, len(histograms) + bool(summary.rejected))
+    figure = Figure(figsize=(4 * panels, 3.6), layout="constrained")
+    places = figure.subplots(1, panels, squeeze=False)[0]
+    for axes, shown in zip(places, histograms, strict=False):
+        starts = [shown.start + i * shown.width for i in range(len(shown.counts))]
+        axes.bar(starts, shown.counts, width=shown.width, align="edge", color="#4c72b0")
         axes.set_title(shown.title)
-    names = sorted(summary.rejected, key=lambda kind: summary.rejected[kind])
-    right.barh(names, [summary.rejected[kind] for kind in names], color="#c44e52")
-    right.set_title("rejected, by reason")
-    for axes in (left, middle, right):
+    if summary.rejected:
+        names = sorted(summary.rejected, key=lambda kind: summary.rejected[kind])
+        counts = [summary.rejected[kind] for kind in names]
+        places[-1].barh(names, counts, color="#c44e52")
+        places[-1].set_title("rejected, by reason")
+    for axes in places:
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110, format="png")
 
