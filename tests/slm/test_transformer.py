@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_language import ar_model, nar_model, some_batch
 
 from speechlm.slm.transformer import (
     KeyValueCache,
@@ -132,3 +133,27 @@ def test_causal_flag_behind_a_past_is_refused(stack):
     full(stack, torch.randn(1, 2, SIZE), is_causal=True, cache=cache)
     with pytest.raises(ValueError, match="mask"):
         full(stack, torch.randn(1, 2, SIZE), is_causal=True, cache=cache)
+
+
+@pytest.mark.parametrize("make", [ar_model, nar_model])
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of the older name, which still works
+def test_activation_checkpointing_gives_the_same_gradients(make):
+    def gradients(model):
+        torch.manual_seed(0)
+        out = model(**some_batch())
+        model.zero_grad()
+        out.loss.backward()
+        return out.loss, {name: p.grad.clone() for name, p in model.named_parameters()}
+
+    model = make(dropout=0.2).train()
+    loss, wanted = gradients(model)
+    kept = []
+    hook = model.decoder.blocks[0].ffn.register_forward_hook(lambda *_: kept.append(1))
+    model.gradient_checkpointing_enable()
+    again, got = gradients(model)
+    hook.remove()
+    assert len(kept) == 2  # forward, and once more on the way back
+    assert torch.equal(loss, again)
+    assert all(torch.equal(got[name], value) for name, value in wanted.items())
+    model.gradient_checkpointing_disable()
+    assert not model.is_gradient_checkpointing
