@@ -7,8 +7,9 @@ item what it would get alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, Self, cast
 
 import torch
 from torch import FloatTensor, LongTensor, Tensor
@@ -82,6 +83,20 @@ class SamplingConfig:
                 f"max_silence_seconds is {self.max_silence_seconds}; it must lie between 0 (no "
                 "limit) and 60."
             )
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Self:
+        """A configuration from its fields by name.
+
+        Raises:
+            ConfigError: If a name is unknown or a value out of range.
+        """
+        known = cls.__dataclass_fields__
+        if unknown := sorted(set(options) - set(known)):
+            raise ConfigError(
+                f"There is no option {unknown[0]!r}; the ways to sample are {', '.join(known)}."
+            )
+        return cls(**options)
 
     def processors(self, is_residual: bool = False) -> LogitsProcessorList:
         """The filters for one book, in transformers' order: temperature, top-k, top-p."""

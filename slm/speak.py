@@ -22,7 +22,7 @@ from .lines import Line
 from .nonautoregressive import NonAutoregressiveModel
 from .prompt import Voice
 from .sampling import SamplingConfig
-from .silence import Silence
+from .silence import silent_codes
 from .speech import SoftEdges, Speech, join_codes
 from .streaming import CHUNK_FRAMES, FIRST_FRAMES, stream_speech
 from .text import (
@@ -77,7 +77,7 @@ class Speaker:
         self.nar = None if nar is None else nar.eval()
         self.symbols: Vocabulary = ar.vocabulary
         self.front_end = front_end
-        self._silence: Silence | None = None
+        self._silence: Tensor | None = None
         if isinstance(self.symbols, SymbolTable):
             self.front_end = front_end or default_front_end()
         elif front_end is not None:
@@ -235,9 +235,7 @@ class Speaker:
 
         Args:
             lines: What to say, with prompts and seeds; `read_lines` reads them from a file.
-            max_seconds: As in `say`.
-            num_candidates: As in `say`.
-            choose: As in `say`.
+            max_seconds, num_candidates, choose: As in `say`.
             batch_size: Sentences, candidates included, that are generated together.
             **sampling: As in `say`.
 
@@ -247,7 +245,7 @@ class Speaker:
         Raises:
             SpeechLMError: As `say`, for any line, before the first one is spoken.
         """
-        config = _sampling(sampling)
+        config = SamplingConfig.of(sampling)
         given = [Line(line) if isinstance(line, str) else line for line in lines]
         texts = [self._sentences(line.text) for line in given]
         voices = self._voices(given)
@@ -293,10 +291,8 @@ class Speaker:
         writes all books.
 
         Args:
-            text: As in `say`.
+            text, seed, max_seconds: As in `say`.
             prompt: As in `say`; the first sound comes soonest with a prepared voice.
-            seed: As in `say`.
-            max_seconds: As in `say`.
             first_frames: Frames of codes after which the first piece comes. The pieces then double
                 up to `chunk_frames`.
             chunk_frames: Most frames of a piece.
@@ -309,7 +305,7 @@ class Speaker:
         Raises:
             ConfigError: As `say`, or if the codec is not a `CodecModel`, which alone can stream.
         """
-        config = _sampling(sampling)
+        config = SamplingConfig.of(sampling)
         if not isinstance(self.codec, CodecModel):
             raise ConfigError("Only a CodecModel can stream; load the speaker with one.")
         if min(first_frames, chunk_frames) < 1:
@@ -325,20 +321,15 @@ class Speaker:
             max_frames=self._max_frames(max_seconds),
             generators=[_generator(seed, index) for index in range(len(texts))],
             silent_codes=self._silent_codes(),
-            silent_frame=self.silence.frame,
             first_frames=first_frames,
             chunk_frames=chunk_frames,
         )
 
-    @property
-    def silence(self) -> Silence:
-        """What the codec writes for silence; computed once."""
-        if self._silence is None:
-            self._silence = Silence.of(self.codec)
-        return self._silence
-
     def _silent_codes(self) -> Tensor | None:
-        return None if self.ar.uses_pointer else self.silence.codes
+        """What keeps a model without a pointer from falling silent; learned once."""
+        if self._silence is None and not self.ar.uses_pointer:
+            self._silence = silent_codes(self.codec)
+        return self._silence
 
     def _sentences(self, text: str) -> list[Tensor]:
         return [self.encode(sentence) for sentence in split_sentences(text)]
@@ -384,9 +375,7 @@ class Speaker:
 
     def _speech(self, spoken: Sequence[Generation], began: float) -> Speech:
         identity = self.codec.identity
-        codes = spoken[0].codes
-        if len(spoken) > 1:
-            codes = join_codes(spoken, self.silence.frame, identity.frame_rate_hz)
+        codes = join_codes([s.codes for s in spoken], identity.frame_rate_hz)
         num_samples = torch.tensor([codes.shape[1] * identity.hop_length])
         decoded = self.codec.synthesize(Codes(codes[None], num_samples, identity))[0]
         edges = SoftEdges(self.sampling_rate)
@@ -403,15 +392,6 @@ class Speaker:
             time.perf_counter() - began,
             notes,
         )
-
-
-def _sampling(options: dict[str, Any]) -> SamplingConfig:
-    known = SamplingConfig.__dataclass_fields__
-    if unknown := sorted(set(options) - set(known)):
-        raise ConfigError(
-            f"There is no option {unknown[0]!r}; the ways to sample are {', '.join(known)}."
-        )
-    return SamplingConfig(**options)
 
 
 def _generator(seed: int, index: int) -> torch.Generator:

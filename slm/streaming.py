@@ -40,7 +40,7 @@ def stream_codes(
     silent_codes: Tensor | None = None,
     first_frames: int = FIRST_FRAMES,
     chunk_frames: int = CHUNK_FRAMES,
-) -> Iterator[tuple[Tensor, bool]]:
+) -> Iterator[Tensor]:
     """One utterance in pieces, each as soon as its frames are there.
 
     Args:
@@ -56,7 +56,7 @@ def stream_codes(
         chunk_frames: Most frames of a piece.
 
     Yields:
-        int64 `[k, m]`, and whether the text has been spoken to its end.
+        int64 `[k, m]`.
     """
     bounds = LengthBounds.of(ar, text, max_frames)
     sources = None if generator is None else [generator]
@@ -74,7 +74,7 @@ def stream_codes(
             piece = loop.codes[0, done:end].T
         else:
             piece = _window(nar, text, voice, loop, done, end, written)
-        yield piece.cpu(), bool(loop.has_ended[0])
+        yield piece.cpu()
         size, done = min(2 * size, chunk_frames), end
 
 
@@ -110,7 +110,6 @@ def stream_speech(
     max_frames: int | None,
     generators: Sequence[torch.Generator],
     silent_codes: Tensor | None,
-    silent_frame: Tensor,
     first_frames: int = FIRST_FRAMES,
     chunk_frames: int = CHUNK_FRAMES,
 ) -> Iterator[Tensor]:
@@ -121,13 +120,13 @@ def stream_speech(
     """
     require_fit(ar, nar, texts, [voice] * len(texts))
     receiver, edges = CodecStream(codec), SoftEdges(codec.config.sampling_rate)
-    last = None
+    first: Tensor | None = None
     for text, generator in zip(texts, generators, strict=True):
-        if last is not None:
-            frame, is_end = last
-            pause = pause_codes(frame, is_end, silent_frame, codec.config.frame_rate_hz)
+        if first is not None:
+            pause = pause_codes(first, codec.config.frame_rate_hz)
             yield from _sounding(edges.push(receiver.pull(pause)))
-        for piece, is_end in stream_codes(
+            first = None
+        for piece in stream_codes(
             ar,
             nar,
             text,
@@ -139,11 +138,9 @@ def stream_speech(
             first_frames=first_frames,
             chunk_frames=chunk_frames,
         ):
-            if piece.shape[1]:
-                last = piece[:, -1], is_end
+            if first is None and piece.shape[1]:
+                first = piece[:, 0]
             yield from _sounding(edges.push(receiver.pull(piece)))
-        if last is not None:
-            last = last[0], is_end
     yield from _sounding(torch.cat((edges.push(receiver.drain()), edges.flush())))
 
 

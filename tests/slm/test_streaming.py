@@ -1,0 +1,273 @@
+"""Many lines, and speech while it is generated: the pieces are the whole, and no seam is heard."""
+
+import pytest
+import torch
+from tiny_codecs import tiny_codec, voice
+from tiny_language import K, ar_model, nar_model, text, voice_of
+
+from speechlm.errors import ConfigError, CorpusError, ModelMismatch, UnsupportedText
+from speechlm.slm.autoregressive import AutoregressiveModel
+from speechlm.slm.config import AutoregressiveConfig, NonAutoregressiveConfig
+from speechlm.slm.generate import generate_codes
+from speechlm.slm.lines import Line, read_lines
+from speechlm.slm.nonautoregressive import NonAutoregressiveModel
+from speechlm.slm.sampling import SamplingConfig
+from speechlm.slm.speak import Speaker
+from speechlm.slm.speech import SoftEdges, join_codes
+from speechlm.slm.streaming import stream_codes
+from speechlm.slm.text import SPECIALS
+from speechlm.slm.voice_file import save_voice
+from speechlm.tokenizer.codes import Codes
+
+RATE = 16_000
+TEXT = "The first sentence is here. And here we have the second one!"
+SIZES = {
+    "symbols": [*SPECIALS, *"abcdefghijklmnopqrstuvwxyz ,.!?"],
+    "hidden_size": 32,
+    "num_layers": 1,
+    "num_heads": 2,
+    "ffn_size": 32,
+    "max_frames_per_symbol": 5,
+}
+
+
+class Letters:
+    """A front end without a dictionary: letters are the phonemes."""
+
+    note = None
+
+    def phonemize(self, text):
+        return text.lower()
+
+
+def speaker_of(ar_books, **changes):
+    codec = tiny_codec()
+    torch.manual_seed(0)
+    sizes = {**SIZES, "ar_books": ar_books, **changes}
+    ar = AutoregressiveModel(AutoregressiveConfig.for_codec(codec.identity, **sizes)).eval()
+    nar = None
+    if ar_books < codec.identity.num_codebooks:
+        nar = NonAutoregressiveModel(
+            NonAutoregressiveConfig.for_codec(codec.identity, **sizes)
+        ).eval()
+    return Speaker(codec, ar, nar, Letters())
+
+
+@pytest.fixture(scope="module")
+def speaker():
+    """A speaker whose autoregressive model writes every book."""
+    return speaker_of(6)
+
+
+@pytest.fixture(scope="module")
+def prepared(speaker):
+    return speaker.prepare_voice(voice(2 * RATE))
+
+
+@pytest.mark.parametrize(("first", "most"), [(1, 1), (5, 25), (400, 400)])
+def test_the_stream_is_the_whole(speaker, prepared, first, most):
+    whole = speaker.say(TEXT, prepared, seed=3)
+    pieces = list(
+        speaker.speak_stream(TEXT, prepared, seed=3, first_frames=first, chunk_frames=most)
+    )
+    assert torch.equal(torch.cat(pieces), whole.waveform)
+    assert all(len(piece) for piece in pieces)
+    if first < 400:
+        assert len(pieces) > 8
+
+
+def test_the_first_piece_comes_after_so_many_frames(speaker, prepared):
+    stream = speaker.speak_stream(TEXT, prepared, first_frames=5)
+    # what five frames decode to, without what the codec looks ahead and the fade holds back
+    ahead = speaker.codec.config.synthesis_reach
+    assert 5 * 320 - ahead - 320 <= len(next(stream)) < 5 * 320
+
+
+@pytest.mark.parametrize("alignment", ["pointer", "prefix"])
+def test_windows_of_the_second_model_fill_every_book(alignment):
+    speaker = speaker_of(3, alignment=alignment)
+    prepared = speaker.prepare_voice(voice(RATE))
+    whole = speaker.say("A sentence of some length.", prepared, seed=1)
+    pieces = list(speaker.speak_stream("A sentence of some length.", prepared, seed=1))
+    assert len(pieces) > 1
+    assert sum(map(len, pieces)) == len(whole.waveform)
+
+
+@pytest.mark.parametrize("alignment", ["pointer", "prefix"])
+def test_the_first_books_of_a_window_are_those_of_the_whole(alignment):
+    ar, nar = ar_model(alignment=alignment), nar_model(alignment=alignment)
+    symbols, prompt = text(12, 1), voice_of(1)
+    whole = generate_codes(
+        ar, nar, symbols, prompt, generator=torch.Generator().manual_seed(4)
+    ).codes
+    source = torch.Generator().manual_seed(4)
+    pieces = list(
+        stream_codes(ar, nar, symbols, prompt, generator=source, first_frames=2, chunk_frames=4)
+    )
+    assert len(pieces) > 2
+    streamed = torch.cat(pieces, dim=1)
+    assert torch.equal(streamed[:2], whole[:2])
+    assert streamed.shape == whole.shape
+
+
+def test_windows_cost_a_trained_model_next_to_nothing(fluent, monkeypatch):
+    monkeypatch.setattr("speechlm.slm.streaming.FRAMES_BEHIND", 12)
+    ar, nar, *_ = fluent
+    same = total = 0
+    for number in range(4):
+        symbols, prompt = text(6 + number, number), voice_of(number)
+        whole = generate_codes(ar, nar, symbols, prompt, sampling=SamplingConfig(0.0)).codes
+        pieces = stream_codes(
+            ar, nar, symbols, prompt, sampling=SamplingConfig(0.0), first_frames=2, chunk_frames=4
+        )
+        streamed = torch.cat(list(pieces), dim=1)
+        same += int((streamed[K - 1] == whole[K - 1]).sum())
+        total += whole.shape[1]
+    assert same >= 0.9 * total
+
+
+def test_a_stream_is_refused_at_once(speaker, prepared):
+    with pytest.raises(UnsupportedText):
+        speaker.speak_stream("", prepared)
+    with pytest.raises(ConfigError, match="no option 'topk'"):
+        speaker.speak_stream(TEXT, prepared, topk=3)
+    with pytest.raises(ConfigError, match="at least 1"):
+        speaker.speak_stream(TEXT, prepared, first_frames=0)
+
+
+def test_edges_are_soft_in_pieces_of_any_size():
+    signal = torch.full((1000,), 1.5)
+    whole = SoftEdges(RATE)
+    wanted = torch.cat((whole.push(signal), whole.flush()))
+    assert wanted[0] == wanted[-1] == 0 and wanted[80:-80].eq(1).all() and len(wanted) == 1000
+    edges = SoftEdges(RATE)
+    pieces = [edges.push(piece) for piece in signal.split(33)]
+    assert torch.equal(torch.cat((*pieces, edges.flush())), wanted)
+
+
+def spectrum(frames):
+    return (torch.fft.rfft(frames * torch.hann_window(320), dim=-1).abs() + 1e-3).log()
+
+
+def test_no_seam_is_heard_between_sentences():
+    """Sentences that begin and end in the hum of a room: the pause hums on, level and spectrum."""
+    codec = tiny_codec()
+    time = torch.arange(2 * RATE) / RATE
+    hum = 0.02 * torch.cos(2 * torch.pi * 150 * time) + 0.002 * torch.randn(2 * RATE)
+    codes = codec.tokenize([hum]).item(0)
+    first, second = codes[:, 20:40], codes[:, 50:80]
+    joined = join_codes([first, second], codec.config.frame_rate_hz)
+    pause = joined.shape[1] - first.shape[1] - second.shape[1]
+    assert pause == round(0.15 * 50)
+    num_samples = torch.tensor([joined.shape[1] * 320])
+    spoken = codec.synthesize(Codes(joined[None], num_samples, codec.identity))[0].view(-1, 320)
+    seam = slice(18, 22 + pause)
+    room = torch.cat((spoken[5:18], spoken[22 + pause : -3]))
+    level = 10 * spoken[seam].square().mean(1).log10()
+    usual = 10 * room.square().mean(1).log10()
+    assert level.min() > usual.min() - 3 and level.max() < usual.max() + 3
+    change = (spectrum(spoken[seam])[1:] - spectrum(spoken[seam])[:-1]).abs().mean(1)
+    often = (spectrum(room)[1:] - spectrum(room)[:-1]).abs().mean(1)
+    assert change.max() < 1.5 * often.max()
+
+
+def test_many_lines_are_what_each_is_alone(speaker, prepared):
+    lines = [
+        Line(TEXT, prepared, seed=2),
+        Line("Hello there.", voice(RATE, 100), seed=5),
+        "No prompt at all is no fault.",
+        Line("Hello there.", prepared, seed=2),
+    ]
+    spoken = list(speaker.say_many(lines, batch_size=3))
+    assert len(spoken) == 4
+    for line, speech in zip(lines, spoken, strict=True):
+        line = Line(line) if isinstance(line, str) else line
+        single = speaker.say(line.text, line.prompt, seed=line.seed)
+        assert torch.allclose(speech.waveform, single.waveform, atol=1e-4)
+        assert speech.compute_seconds > 0
+
+
+def test_a_bad_line_is_refused_before_any_is_spoken(speaker, prepared):
+    with pytest.raises(UnsupportedText):
+        speaker.say_many([Line("Hello there.", prepared), Line("...", prepared)])
+
+
+def test_a_voice_from_a_file_says_the_same(speaker, prepared, tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_voice(prepared, path)
+    wanted = speaker.say("Hello there.", prepared, seed=1).waveform
+    assert torch.equal(speaker.say("Hello there.", path, seed=1).waveform, wanted)
+    assert speaker.prepare_voice(path).loudness_dbfs == prepared.loudness_dbfs
+    with pytest.raises(ConfigError, match="prepared already"):
+        speaker.say("Hello there.", path, prompt_text="What it says.")
+
+
+def test_a_voice_with_the_text_of_other_symbols_is_refused(speaker, tmp_path):
+    spoken = speaker.prepare_voice(voice(RATE // 2 + 1600), prompt_text="abc defghij")
+    path = tmp_path / "a.safetensors"
+    save_voice(spoken, path)
+    assert speaker.say("Hello there.", path).seconds > 0
+    other = speaker_of(6, symbols=[*SPECIALS, *"zyxwvutsrqponmlkjihgfedcba ,.!?"])
+    with pytest.raises(ModelMismatch, match="symbols of another model"):
+        other.say("Hello there.", path)
+
+
+class Hears:
+    """A recognizer that always hears the same."""
+
+    def __init__(self, words):
+        self.words = words
+
+    def transcribe(self, waveform, sampling_rate):
+        assert waveform.dim() == 1 and sampling_rate == RATE
+        return self.words
+
+
+def test_a_transcript_may_be_heard(speaker):
+    recording = voice(RATE // 2 + 1600)
+    heard = speaker.prepare_voice(recording, transcriber=Hears("abc defghij"))
+    assert torch.equal(heard.symbols, speaker.encode("abc defghij"))
+    for nothing in ("", " ... ", "far too much for half a second " * 20):
+        plain = speaker.prepare_voice(recording, transcriber=Hears(nothing))
+        assert len(plain.symbols) == 1
+
+
+def test_a_list_of_lines_is_read(tmp_path):
+    path = tmp_path / "list.jsonl"
+    (tmp_path / "mine.wav").write_bytes(b"")
+    path.write_text(
+        '{"text": "One.", "prompt": "mine.wav", "seed": 7}\n\n'
+        '{"text": "Two.", "prompt": "clara", "prompt_text": null, "out": "a/b.flac"}\n'
+    )
+    one, two = read_lines(path)
+    assert one == Line("One.", str(tmp_path / "mine.wav"), None, 7, "0001.wav")
+    assert two == Line("Two.", "clara", None, 0, "a/b.flac")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("", "no line to speak"),
+        ("{", "line 1 is not JSON"),
+        ("[1]", 'no "text"'),
+        ('{"text": 3}', "text must be a string"),
+        ('{"text": null}', "text must be a string"),
+        ('{"text": "a", "speed": 2}', "unknown key 'speed'"),
+        ('{"text": "a", "seed": -1}', "seed must be"),
+        ('{"text": "a", "seed": true}', "seed must be"),
+        ('{"text": "a", "out": "../a.wav"}', "below the folder"),
+        ('{"text": "a", "out": "/a.wav"}', "below the folder"),
+        ('{"text": "a", "out": "b.wav"}\n{"text": "c", "out": "b.wav"}', "line 2 writes b.wav"),
+    ],
+)
+def test_a_list_that_cannot_be_spoken_is_refused(line, sentence, tmp_path):
+    path = tmp_path / "list.jsonl"
+    path.write_text(line)
+    with pytest.raises(CorpusError, match=sentence):
+        read_lines(path)
+
+
+def test_a_stream_ends_where_its_cap_is():
+    ar = ar_model(alignment="prefix")
+    pieces = list(stream_codes(ar, None, text(6, 0), voice_of(0), max_frames=7, first_frames=3))
+    assert sum(piece.shape[1] for piece in pieces) <= 7
