@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import SpeechLMError
+from ..slm.lines import Line
 from ..tokenizer.audio import read_audio, write_audio
 from ..tokenizer.model_folder import fingerprint
 from .faults import FAULTS, find_faults, sound_span
@@ -45,6 +46,7 @@ def evaluate_tts(
     limit: int | None = None,
     seed: int = 0,
     scorers: Scorers | None = None,
+    batch_size: int = BATCH_SIZE,
     keep_sounds: bool = False,
 ) -> dict[str, Any]:
     """Speak a list of sentences and score them, beside the true recordings where there are some.
@@ -61,6 +63,8 @@ def evaluate_tts(
         limit: The first so many sentences.
         seed: Sentence i is spoken with the seed `seed + i`.
         scorers: Recognizer, speaker encoder and MOS predictor; None takes those that are installed.
+        batch_size: Sentences spoken at once. One gives the speed that a user of `say` sees, more
+            give that of a list; the sentences are the same.
         keep_sounds: Write every sentence that the model spoke to `sounds/` in the folder.
 
     Returns:
@@ -79,6 +83,7 @@ def evaluate_tts(
     made_of = [
         hashlib.sha256(listing.read_bytes()).hexdigest(),
         seed,
+        batch_size,
         keep_sounds,
         _revisions(speaker),
         scorers.names,
@@ -86,7 +91,7 @@ def evaluate_tts(
     with ItemJournal(out / JOURNAL_NAME, made_of) as journal:
         known = set(journal.known)
         waiting = [index for index in range(len(sentences)) if index not in known]
-        size = BATCH_SIZE if hasattr(speaker, "say_many") else 1
+        size = batch_size if hasattr(speaker, "say_many") else 1
         bar = tqdm(total=len(sentences), initial=len(known), desc="tts", unit="sentence")
         with bar:
             for first in range(0, len(waiting), size):
@@ -115,6 +120,7 @@ def evaluate_tts(
             "seed": seed,
             "codec": f"{speaker.codec.identity.codec_id} {speaker.codec.identity.revision}",
             "threads": torch.get_num_threads(),
+            "sentences_at_once": size,
             "model_x_realtime": sum(row["seconds"] for row in spoken)
             / sum(row["compute_seconds"] for row in spoken)
             if spoken
@@ -168,7 +174,20 @@ class _Judge:
         return missing if missing < len(self.sentences) else 0
 
     def speak(self, batch: Sequence[int]) -> list[Speech | SpeechLMError]:
-        """What the model says, or why it does not, for each of these sentences."""
+        """What the model says, or why it does not, for each of these sentences.
+
+        The time of a batch, prompts included, is shared out by the seconds spoken.
+        """
+        if len(batch) > 1:
+            began = time.perf_counter()
+            try:
+                spoken = list(self.speaker.say_many(map(self._line, batch), batch_size=len(batch)))
+            except SpeechLMError:  # one line that cannot be spoken: find out which
+                return [self._say(index) for index in batch]
+            spent, total = time.perf_counter() - began, sum(len(s.waveform) for s in spoken)
+            return [
+                replace(s, compute_seconds=spent * len(s.waveform) / max(1, total)) for s in spoken
+            ]
         return [self._say(index) for index in batch]
 
     def score(self, index: int, speech: Speech | SpeechLMError) -> tuple[list[Row], list[str]]:
@@ -303,6 +322,16 @@ class _Judge:
             )
         except SpeechLMError as error:
             return error
+
+    def _line(self, index: int) -> Line:
+        sentence = self.sentences[index]
+        prompt: Any = sentence.prompt
+        if sentence.cut_s is not None:
+            prompt = self.speaker.prepare_voice(
+                **self._prompt_arguments(sentence), prompt_text=sentence.prompt_text
+            )
+        text = None if sentence.cut_s is not None else sentence.prompt_text
+        return Line(sentence.text, prompt, text, self.seed + index)
 
     def _prompt(self, index: int) -> Tensor:
         """The recording of a sentence's voice, up to its cut."""

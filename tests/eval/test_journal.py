@@ -39,7 +39,8 @@ def test_other_settings_begin_anew(path: Path) -> None:
 def test_a_kill_at_any_byte_loses_only_what_it_cut(path: Path) -> None:
     content = path.read_bytes()
     ends = [i + 1 for i, byte in enumerate(content) if byte == 10]
-    for size in range(len(content) + 1):
+    near = [end + shift for end in (0, *ends) for shift in (-1, 0, 1, 20)]
+    for size in sorted({min(max(0, size), len(content)) for size in near}):
         path.write_bytes(content[:size])
         with ItemJournal(path, ["list", 1]) as journal:
             assert len(journal.known) == max(0, sum(end <= size for end in ends) - 1)

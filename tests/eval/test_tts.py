@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +15,12 @@ import torch
 from torch import Tensor
 
 from speechlm.errors import UnsupportedText
+from speechlm.eval import tts
 from speechlm.eval.listing import Sentence
 from speechlm.eval.scorers import Scorers
 from speechlm.eval.tts import evaluate_tts, other_prompt
+from speechlm.slm.lines import Line
+from speechlm.slm.speak import Speech
 from speechlm.tokenizer.audio import read_audio, write_audio
 
 RATE = 16_000
@@ -106,6 +109,14 @@ class Speaker:
             finish_reason="length" if text.startswith("three") else "end",
             notes=["a note"],
         )
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take longer than all else here; one test looks at them."""
+    if request.node.name != "test_the_report_is_whole":
+        for name in ("save_spectrograms", "save_system_scores"):
+            monkeypatch.setattr(tts, name, lambda path, *rows: path.write_bytes(b"png"))
 
 
 @pytest.fixture
@@ -234,6 +245,29 @@ def test_first_audio_is_timed_with_a_prepared_voice(listing: Path, tmp_path: Pat
 
     report = evaluate_tts(listing, tmp_path / "out", speaker=Streaming(), scorers=Scorers())
     assert 20 <= report["facts"]["first_audio_ms"] < 400
+
+
+def test_sentences_are_spoken_in_batches(listing: Path, tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    class Batching(Speaker):
+        def say_many(self, lines: Iterable[Line], batch_size: int) -> Iterator[Speech]:
+            given = list(lines)
+            if any(line.text.startswith("five") for line in given):
+                raise UnsupportedText("I cannot say five.")
+            sizes.append(batch_size)
+            for line in given:
+                sound = self.say(line.text, line.prompt, prompt_text=None, seed=line.seed)
+                yield Speech(sound.waveform, RATE, sound.finish_reason, 9.0)
+
+    found = [
+        evaluate_tts(listing, tmp_path / f"{n}", speaker=speaker, batch_size=n, scorers=Scorers())
+        for n, speaker in ((1, Speaker()), (2, Batching()), (3, Batching()))
+    ]
+    assert sizes == [2]  # of three, one cannot be spoken, so they come one by one
+    assert found[0]["tables"] == found[1]["tables"] == found[2]["tables"]
+    assert found[1]["facts"]["sentences_at_once"] == 2
+    assert found[1]["facts"]["model_x_realtime"] > 4  # by the clock, not by what a line reports
 
 
 def test_kinds_are_counted_apart(tmp_path: Path) -> None:
