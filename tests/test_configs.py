@@ -6,21 +6,29 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from speechlm.slm.autoregressive import AutoregressiveModel
 from speechlm.slm.config import AutoregressiveConfig, NonAutoregressiveConfig
+from speechlm.slm.language_model import LanguageModel
 from speechlm.slm.nonautoregressive import NonAutoregressiveModel
 from speechlm.tokenizer.codes import CodecIdentity
 from speechlm.train.config import CodecTraining, LanguageModelTraining, read_run_config
 from speechlm.train.describe import CodecDescription, describe_codec
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-IS_CODEC = {
-    path.stem: "data" in yaml.safe_load(path.read_text(encoding="utf-8"))
+_WRITTEN = {
+    path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
     for path in sorted(CONFIGS.glob("*.yaml"))
 }
-CODECS = [name for name, is_codec in IS_CODEC.items() if is_codec]
+LANGUAGE_MODELS = [
+    name
+    for name, written in _WRITTEN.items()
+    # a fine-tuning recipe takes its sizes from weights
+    if "stage" in written and "num_layers" in (written.get("model") or {})
+]
+CODECS = [name for name, written in _WRITTEN.items() if "data" in written]
 PAPER = "codec-language-codec-24khz"
 OURS = ["codec-16khz", "codec-16khz-25hz", "codec-24khz-50hz", "codec-24khz-75hz"]
 
@@ -46,25 +54,54 @@ def test_codec_recipe_builds_and_its_parts_fit(name: str) -> None:
         assert settings.adversarial.start_step < settings.run.total_steps
 
 
-@pytest.mark.parametrize("name", [name for name in IS_CODEC if name not in CODECS])
-def test_language_model_recipe_builds(name: str) -> None:
+def language_model(name: str) -> LanguageModel:
+    """The model of a recipe, without memory for its weights."""
     settings = read_run_config(CONFIGS / f"{name}.yaml", [], LanguageModelTraining)
     # what the shards of the shipped codec, or of the tiny one, would say
     books, entries = (4, 64) if name.startswith("tiny") else (6, 1024)
     identity = CodecIdentity("any", "0" * 16, 16_000, 320, entries, books, books // 2)
-    if settings.stage == "ar":
-        config = AutoregressiveConfig.for_codec(identity, **settings.model)
-        model = AutoregressiveModel(config)
-    else:
-        config = NonAutoregressiveConfig.for_codec(identity, **settings.model)
-        model = NonAutoregressiveModel(config)
-    assert model.config.codebook_size == entries
-    assert sum(parameter.numel() for parameter in model.parameters()) > 0
+    with torch.device("meta"):
+        if settings.stage == "ar":
+            config = AutoregressiveConfig.for_codec(identity, **settings.model)
+            return AutoregressiveModel(config)
+        return NonAutoregressiveModel(NonAutoregressiveConfig.for_codec(identity, **settings.model))
+
+
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_language_model_recipe_builds_with_the_parameters_that_it_states(name: str) -> None:
+    model = language_model(name)
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    assert millions > 0
+    first = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+    if not name.startswith("tiny"):
+        assert first.startswith(f"# {millions:.2f} M parameters")
+
+
+def test_two_models_of_one_recipe_share_their_books_and_sizes() -> None:
+    for name in (name for name in LANGUAGE_MODELS if name.startswith("nar-")):
+        other = "ar-1book" if name == "nar-5books" else name.removeprefix("n")
+        pair = language_model(name).config, language_model(other).config
+        for field in ("ar_books", "alignment", "hidden_size", "num_layers", "num_heads"):
+            assert len({getattr(config, field) for config in pair}) == 1, (name, field)
+
+
+@pytest.mark.parametrize("name", ["ar-valle", "nar-valle"])
+def test_the_paper_recipes_have_the_papers_size(name: str) -> None:
+    model = language_model(name)
+    config = model.config
+    assert (config.num_layers, config.hidden_size, config.num_heads) == (12, 1024, 16)
+    assert (config.ar_books, config.alignment, config.dropout) == (1, "prefix", 0.1)
+    # 12 layers of attention (4 D^2) and a feed-forward part of two matrices of 4 D^2
+    blocks = sum(parameter.numel() for parameter in model.decoder.parameters())
+    assert blocks == pytest.approx(12 * (4 + 8) * 1024**2, rel=0.005)
+    run = read_run_config(CONFIGS / f"{name}.yaml", [], LanguageModelTraining).run
+    assert (run.learning_rate, run.warmup_steps, run.total_steps) == (5e-4, 32_000, 800_000)
+    assert run.warmup_steps + run.cooldown_steps == run.total_steps  # no plateau between
 
 
 def test_every_recipe_is_looked_at() -> None:
     assert {*OURS, PAPER} <= set(CODECS)
-    assert {"ar-6books", "nar-5books"} <= set(IS_CODEC) - set(CODECS)
+    assert {"ar-6books", "nar-5books", "ar-5m", "ar-20m", "nar-valle"} <= set(LANGUAGE_MODELS)
 
 
 @pytest.mark.parametrize("name", OURS)
