@@ -248,8 +248,10 @@ class FourierDecoder(nn.Module):
     @staticmethod
     def _tiles(fine: Tensor) -> list[slice]:
         """ISTFT frames of `[B, N, …]` that are best synthesised at once."""
-        rows = max(1, _SYNTHESIS_ROWS.get(fine.device.type, 1 << 14) // len(fine))
-        return [slice(start, start + rows) for start in range(0, fine.shape[1], rows)]
+        count, best = fine.shape[1], _SYNTHESIS_ROWS.get(fine.device.type, 1 << 14) // len(fine)
+        # alike in size, for a few frames left over take a good part of a tile's time
+        rows = max(1, -(-count // max(1, round(count / max(1, best)))))
+        return [slice(start, start + rows) for start in range(0, count, rows)]
 
     def _predict(
         self, latent: Tensor, mask: Tensor, carry: Carry | None
@@ -315,7 +317,9 @@ class FourierDecoder(nn.Module):
             if excitation is None:
                 return filter_source(log_gain, angle, level * self.config.fft_size**0.5)
             pulses, noise = (spectra[..., :bins] for spectra in excitation.spectra(part))
-            return filter_source(log_gain, angle, pulses, parts[2].float(), noise * level)
+            if torch.is_grad_enabled() or not bool(level.all()):
+                noise = noise * level
+            return filter_source(log_gain, angle, pulses, parts[2].float(), noise)
 
     def _audible_rows(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """The head without the rows whose bins stay silent."""

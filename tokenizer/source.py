@@ -145,7 +145,10 @@ class PulseTrains:
         window = hann_window(self.fft_size, device)
         trains = torch.empty(batch, last - first, self.fft_size, device=device)
         # a few at a time, so that what is held in double precision stays in a cache
-        rows = max(1, _TABLED_ROWS // batch) if device.type == "cpu" else max(1, last - first)
+        rows = last - first
+        if device.type == "cpu" and rows * batch > 1.5 * _TABLED_ROWS:
+            rows = _TABLED_ROWS // batch
+        rows = max(1, rows)
         for start in range(first, last, rows):
             some = slice(start, min(start + rows, last))
             series = _sines(self.above, some).div_(_sines(self.below, some)).float()
