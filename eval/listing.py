@@ -78,13 +78,16 @@ def write_listing(path: Path, sentences: Sequence[Sentence]) -> None:
     """Write a list that `read_listing` reads; recordings below its folder are named from there."""
     folder = path.parent.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    write_json_lines(path, (_as_row(sentence, folder) for sentence in sentences))
+    shipped = {recording: name for name, recording in shipped_voices().items()}
+    write_json_lines(path, (_as_row(sentence, folder, shipped) for sentence in sentences))
 
 
-def _as_row(sentence: Sentence, folder: Path) -> dict[str, Any]:
+def _as_row(sentence: Sentence, folder: Path, shipped: dict[Path, str]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for name in (*_STRINGS, "cut_s"):
         value = getattr(sentence, name)
+        if value in shipped:
+            value = shipped[value]
         if isinstance(value, Path):
             inside = value.is_relative_to(folder)
             value = value.relative_to(folder).as_posix() if inside else str(value)

@@ -149,6 +149,7 @@ def test_a_hard_list_takes_the_shipped_voices_by_turns(tmp_path: Path) -> None:
     assert len(drawn) == 200 and {s.protocol for s in drawn} == {"hard"}
     few = make_hard_list(tmp_path / "few.jsonl", count=24)
     assert len(few) == 24 and {s.kind for s in few} == {s.kind for s in drawn}
+    assert '"prompt": "clara"' in (tmp_path / "few.jsonl").read_text()  # good on any machine
     assert read_listing(tmp_path / "few.jsonl") == few
 
 
