@@ -235,6 +235,14 @@ def as_json(report: Report) -> dict[str, Any]:
     }
 
 
+def save(report: Report, path: Path) -> None:
+    """Write what was found so far, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    growing = path.with_name(path.name + ".part")
+    growing.write_text(json.dumps(as_json(report), indent=2) + "\n", encoding="utf-8")
+    growing.replace(path)
+
+
 def core_share(report: Report) -> float | None:
     """The least share of its core that a counted pass of one thread got; 1 on a quiet machine."""
     shares = [row.processor_seconds / row.seconds for row in report.rows if row.threads == 1]
@@ -319,6 +327,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 name: stack.enter_context(MeterProcess(name, setting.threads)) for name in names
             }
             measure_setting(setting, dict(processes), bounds, report)
+        if options.json:  # as far as it got: all settings take long, and a run may be cut off
+            save(report, options.json)
     print(table(report))
     print("\nRatios: time of the system over ours, encode and decode together, best passes.")
     for name, note in report.notes.items():
@@ -332,9 +342,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"The machine was busy: a pass got as little as {share:.0%} of its core.")
     print(f"took {time.monotonic() - start:.0f} s")
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(as_json(report), indent=2) + "\n", encoding="utf-8")
-
+        save(report, options.json)
     sys.exit(1 if report.failures else 0)
 
 

@@ -266,6 +266,37 @@ def test_system_that_breaks_down_later_holds_up_no_other() -> None:
     assert len(report.failures) == 1
 
 
+def test_a_run_that_is_cut_off_leaves_what_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Plug(Clockwork):
+        """A system that is there for settings of one item."""
+
+        note = "made of brass"
+
+        def __init__(self, name: str, threads: int) -> None:
+            super().__init__()
+
+        def __enter__(self) -> Plug:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+        def measure(self, task: str, audio_s: float, batch: int) -> Pass:
+            if batch > 1:
+                raise KeyboardInterrupt
+            return super().measure(task, audio_s, batch)
+
+    monkeypatch.setattr(benchmark, "MeterProcess", Plug)
+    out = tmp_path / "speed.json"
+    choice = ["--systems", "ours", "--audio-seconds", "10", "--threads", "1", "--batch", "1", "8"]
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.main([*choice, "--json", str(out)])
+    rows = json.loads(out.read_text())["rows"]
+    assert [(row["task"], row["batch"]) for row in rows] == [("encode", 1), ("decode", 1)]
+
+
 @pytest.mark.slow
 def test_command_writes_rows_of_the_shipped_codec(tmp_path: Path) -> None:
     out = tmp_path / "new folder" / "speed.json"
