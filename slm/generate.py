@@ -21,7 +21,7 @@ from .frame_loop import FrameLoop
 from .length import LengthBounds
 from .nonautoregressive import NonAutoregressiveModel
 from .prompt import Voice
-from .sampling import SamplingConfig
+from .sampling import SamplingConfig, generator_of
 
 Choice = Literal["likeliest", "shortest"]
 
@@ -141,10 +141,8 @@ def _takes(
         return generators
     sources = []
     for generator in generators:
-        others = [
-            torch.Generator().manual_seed(generator.initial_seed() ^ (i << 52))
-            for i in range(1, count)
-        ]
+        seed = generator.initial_seed()
+        others = [generator_of(seed, take) for take in range(1, count)]
         sources += [generator, *others]
     return sources
 

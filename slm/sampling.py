@@ -7,6 +7,7 @@ item what it would get alone.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self, cast
@@ -129,6 +130,16 @@ def draw(scores: Tensor, uniform: Tensor) -> Tensor:
     # Kept below the total, whatever the rounding: past it lies no code, or an excluded one.
     threshold = uniform.clamp(max=LARGEST_UNIFORM)[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
+
+
+def generator_of(*words: int) -> torch.Generator:
+    """A CPU generator that is a function of the words; other words give another sequence.
+
+    Torch's generator reads the low 32 bits of its seed only, so shifting words beside each other
+    would lose some of them.
+    """
+    digest = hashlib.sha256(repr(words).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
 
 
 class RepetitionAwareSampling(LogitsProcessor):

@@ -21,7 +21,7 @@ from .generate import Choice, Generation, generate_batch
 from .lines import Line
 from .nonautoregressive import NonAutoregressiveModel
 from .prompt import Voice
-from .sampling import SamplingConfig
+from .sampling import SamplingConfig, generator_of
 from .silence import silent_codes
 from .speech import SoftEdges, Speech, join_codes
 from .streaming import CHUNK_FRAMES, FIRST_FRAMES, stream_speech
@@ -197,10 +197,10 @@ class Speaker:
             prompt: As in `prepare_voice`, or a voice that it made.
             sampling_rate: Rate of a waveform; the codec's if None.
             prompt_text: As in `prepare_voice`.
-            seed: The same seed gives the same speech.
+            seed: The same seed, the same speech.
             max_seconds: Cap on each sentence; the text's own if None.
-            num_candidates: Takes of each sentence, of which the best is kept.
-            choose: Which is the best, as in `generate_batch`.
+            num_candidates, choose: Takes of each sentence and which one is kept, as in
+                `generate_batch`.
             **sampling: Fields of `SamplingConfig`: `temperature`, `top_k`, `top_p` and so on.
 
         Raises:
@@ -295,8 +295,7 @@ class Speaker:
             prompt: As in `say`; the first sound comes soonest with a prepared voice.
             first_frames: Frames of codes after which the first piece comes. The pieces then double
                 up to `chunk_frames`.
-            chunk_frames: Most frames of a piece.
-            **sampling: As in `say`.
+            chunk_frames, **sampling: Most frames of a piece; as in `say`.
 
         Returns:
             Pieces of the waveform, float32 `[n]` at `sampling_rate`. What is wrong with the
@@ -396,4 +395,6 @@ class Speaker:
 
 def _generator(seed: int, index: int) -> torch.Generator:
     """Each sentence's own source of chance; neighbouring seeds share none of them."""
-    return torch.Generator().manual_seed((seed << 20) + index)
+    if 0 <= seed < 1 << 12 and index < 1 << 20:
+        return torch.Generator().manual_seed((seed << 20) + index)
+    return generator_of(seed, index)

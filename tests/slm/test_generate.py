@@ -1,6 +1,7 @@
 """Generation: the right codes, in any batch, with a pointer that walks and ends."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -174,3 +175,93 @@ def test_what_does_not_belong_together_is_refused():
         generate_codes(ar, None, text(3, 0), voice, max_frames=0)
     with pytest.raises(ConfigError, match="2 texts came with 1 voices"):
         generate_batch(ar, None, [text(3, 0)] * 2, [voice])
+
+
+def test_the_first_take_is_what_one_take_gives_and_the_best_is_kept():
+    model = ar_model()
+    texts, voices = [text(7, 1), text(4, 2)], [voice_of(1), voice_of(2)]
+
+    def takes(count, choose="likeliest"):
+        sources = [seeded(i) for i in range(2)]
+        return generate_batch(
+            model,
+            None,
+            texts,
+            voices,
+            generators=sources,
+            num_candidates=count,
+            choose=choose,
+        )
+
+    def each_frame(take):
+        return take.log_probability / take.codes.shape[1]
+
+    single, again, likeliest, shortest = takes(1), takes(6), takes(6), takes(6, "shortest")
+    for i in range(2):
+        assert torch.equal(likeliest[i].codes, again[i].codes)
+        assert each_frame(likeliest[i]) >= each_frame(single[i]) - 1e-4
+        assert shortest[i].codes.shape[1] <= single[i].codes.shape[1]
+    assert any(each_frame(likeliest[i]) > each_frame(single[i]) + 1e-3 for i in range(2))
+    assert any(shortest[i].codes.shape[1] < likeliest[i].codes.shape[1] for i in range(2))
+    with pytest.raises(ConfigError, match="num_candidates"):
+        takes(0)
+    with pytest.raises(ConfigError, match="choose is 'best'"):
+        takes(2, "best")
+
+
+def test_a_text_keeps_its_length_within_what_is_plausible():
+    hasty = ar_model(max_frames_per_symbol=40)
+    torch.nn.init.constant_(hasty.advance.bias, 50.0)
+    slow = ar_model(max_frames_per_symbol=40)
+    torch.nn.init.constant_(slow.advance.bias, -50.0)
+    symbols = text(60, 0)
+    bounds = LengthBounds.of(hasty, symbols)
+    seconds = [
+        generate_codes(model, None, symbols, voice_of(0), generator=seeded(0)).codes.shape[1] / 50
+        for model in (hasty, slow)
+    ]
+    # 62 symbols of 0.03 to 0.22 s, and something for silences at the ends
+    assert seconds[0] >= 62 * 0.03 - 0.15
+    assert seconds[1] <= 62 * 0.22 + 0.85
+    assert bounds.shortest <= seconds[0] * 50 and seconds[1] * 50 <= bounds.longest
+
+
+def test_a_pointer_does_not_stand_in_a_pause():
+    symbols = [*SIZES["symbols"][:3], *"abcd ,.!"]
+    model = ar_model(symbols=symbols, max_frames_per_symbol=60)
+    torch.nn.init.constant_(model.advance.bias, -50.0)
+    spoken = torch.tensor([1, 3, 4, 8, 7, 5, 6, 1])  # a b , blank c d
+    pauses = SamplingConfig(max_silence_seconds=0.2)
+    pointer = generate_codes(
+        model, None, spoken, voice_of(0), sampling=pauses, generator=seeded(0)
+    ).pointer
+    spent = torch.bincount(pointer)
+    assert spent[[0, 3, 7]].tolist() == [10, 10, 10] and spent[4] == 1
+    free = SamplingConfig(max_silence_seconds=0.0)
+    pointer = generate_codes(
+        model, None, spoken, voice_of(0), sampling=free, generator=seeded(0)
+    ).pointer
+    assert torch.bincount(pointer)[0] > 10
+
+
+def test_a_prefix_model_falls_silent_only_so_long():
+    model = ar_model(alignment="prefix")
+    with torch.no_grad():
+        model.heads[0].logits.bias[4] = 30.0  # nothing but the code of silence
+    options = SamplingConfig(1.0, top_k=0, repetition_window=0, max_silence_seconds=0.1)
+
+    def longest(silent):
+        codes = generate_batch(
+            model,
+            None,
+            [text(12, 0)],
+            [voice_of(0)],
+            sampling=options,
+            generators=[seeded(0)],
+            silent_codes=silent,
+        )[0].codes[0]
+        runs = [len(list(run)) for code, run in itertools.groupby(codes.tolist()) if code == 4]
+        return max(runs)
+
+    assert longest(torch.tensor([4])) == 5
+    assert longest(None) > 50

@@ -1,11 +1,20 @@
 """Draws follow the distribution that is asked for, and repeats are drawn again."""
 
+import itertools
+
 import pytest
 import torch
-from transformers import LogitsProcessorList, TopKLogitsWarper
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TopKLogitsWarper,
+)
 
 from speechlm.errors import ConfigError
-from speechlm.slm.sampling import BookSampler, SamplingConfig, draw
+from speechlm.slm.constraints import ShortestLength, SilenceCap
+from speechlm.slm.sampling import BookSampler, RepetitionAwareSampling, SamplingConfig, draw
 
 NOTHING = torch.zeros(1, 0, dtype=torch.int64)
 
@@ -98,8 +107,91 @@ def test_the_window_forgets():
         ({"top_p": 0.0}, "top_p"),
         ({"repetition_ratio": 2.0}, "repetition_ratio"),
         ({"repetition_window": -1}, "repetition_window"),
+        ({"max_silence_seconds": -1.0}, "max_silence_seconds"),
     ],
 )
 def test_options_out_of_range_are_refused(settings, name):
     with pytest.raises(ConfigError, match=f"^{name} is"):
         SamplingConfig(**settings)
+
+
+def test_residual_books_are_never_warmer_than_the_others():
+    assert SamplingConfig(0.7).residual_temperature == 0.5
+    assert SamplingConfig(0.3).residual_temperature == 0.3
+    assert SamplingConfig(0.3, residual_temperature=0.6).residual_temperature == 0.6
+
+
+def test_an_unknown_option_is_refused():
+    assert SamplingConfig.of({"top_k": 3}) == SamplingConfig(top_k=3)
+    with pytest.raises(ConfigError, match="no option 'topk'"):
+        SamplingConfig.of({"topk": 3})
+
+
+def test_the_end_waits_for_each_items_shortest_length():
+    rule = ShortestLength([2, 5], end_id=3)
+    scores = torch.zeros(2, 4)
+    for length, allowed in ((1, [False, False]), (2, [True, False]), (5, [True, True])):
+        ended = rule(torch.zeros(2, length, dtype=torch.int64), scores)[:, 3] > -torch.inf
+        assert ended.tolist() == allowed
+    assert not scores.any()  # what was given stays as it was
+
+
+def test_a_run_of_silence_is_cut_and_only_that():
+    cap = SilenceCap(torch.tensor([0, 2]), longest=3)
+    scores = torch.tensor([[1.0, 2.0, 3.0, 4.0]] * 3)
+    past = torch.tensor([[1, 0, 2, 0], [0, 2, 0, 1], [2, 2, 2, 2]])
+    blocked = cap(past, scores).isinf()
+    assert blocked.tolist() == [[True, False, True, False], [False] * 4, [True, False, True, False]]
+    assert not cap(past[:, :2], scores).isinf().any()
+    everything = SilenceCap(torch.arange(4), longest=3)
+    assert not everything(past, scores).isinf().any()
+
+
+def test_rules_hold_for_the_second_draw_too():
+    scores = torch.zeros(500, 4)
+    scores[:, 1] = 9.0
+    sampler = BookSampler(
+        LogitsProcessorList([TopKLogitsWarper(1)]),
+        window=10,
+        rules=LogitsProcessorList([ShortestLength([99] * 500, end_id=3)]),
+    )
+    stuck = torch.ones(500, 10, dtype=torch.int64)
+    drawn = sampler(torch.zeros(500, 4), stuck, uniforms(1000).view(500, 2))
+    assert set(drawn.tolist()) == {0, 1, 2}
+
+
+def test_transformers_generate_takes_the_processors():
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=16,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        bos_token_id=0,
+        eos_token_id=15,
+        pad_token_id=15,
+    )
+    model = LlamaForCausalLM(config).eval()
+
+    class Stuck(LogitsProcessor):
+        """A model that likes one code a little better than all others."""
+
+        def __call__(self, input_ids, scores):
+            return torch.zeros_like(scores).index_fill(1, torch.tensor([5]), 1.0)
+
+    def longest_run(window):
+        torch.manual_seed(1)
+        likeliest = LogitsProcessorList([TopKLogitsWarper(1)])
+        codes = model.generate(
+            torch.zeros(1, 1, dtype=torch.int64),
+            min_new_tokens=60,
+            max_new_tokens=60,
+            do_sample=True,
+            top_k=0,
+            logits_processor=[Stuck(), RepetitionAwareSampling(likeliest, window)],
+        )[0].tolist()
+        return max(len(list(run)) for _, run in itertools.groupby(codes))
+
+    assert longest_run(window=0) == 60
+    assert longest_run(window=10) < 10

@@ -86,6 +86,14 @@ def test_the_seed_decides(speaker):
     assert first.shape != other.shape or not torch.equal(first, other)
 
 
+def test_large_seeds_are_told_apart(speaker):
+    prompt = speaker.prepare_voice(voice(RATE))
+    spoken = [speaker.say("Hello.", prompt, seed=s).waveform for s in (0, 1 << 12, 1 << 31)]
+    for i, first in enumerate(spoken):
+        for other in spoken[i + 1 :]:
+            assert first.shape != other.shape or not torch.equal(first, other)
+
+
 def test_a_prepared_voice_says_the_same(speaker):
     prompt = voice(2 * RATE)
     prepared = speaker.prepare_voice(prompt)
