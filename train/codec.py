@@ -243,6 +243,7 @@ class CodecTask:
                 self.model.config.sampling_rate,
                 MULTI if multi else SINGLE,
                 MULTI_FLOOR if multi else SINGLE_FLOOR,
+                config.mel_loudness,
             )
             parts = {"mel": mel, "commitment": out.commitment_loss.float()}
             total = config.mel_weight * mel + config.commitment_weight * parts["commitment"]

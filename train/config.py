@@ -143,6 +143,8 @@ class CodecTraining(Strict):
             become: 50 or 60 Hz and two overtones, the strongest as loud as the speech.
         mel_scales: Of the mel loss: `multi` (five windows), or `single`, the one of Vocos and
             Language-Codec (1024 samples, hop 256, 100 mels). Validation measures `multi` either way.
+        mel_loudness: Power of the original's mels that weighs the gaps of the mel loss; 0 hears soft
+            and loud alike.
         mel_weight, pitch_weight, voicing_weight, commitment_weight: Of the losses.
         predicted_pitch_share: Share of batches, after the continuous steps, whose source runs on the
             decoder's own pitch, as at inference.
@@ -163,6 +165,7 @@ class CodecTraining(Strict):
     gain_db: float = Field(6.0, ge=0)
     hum_share: float = Field(0.0, ge=0, le=1)
     mel_scales: Literal["multi", "single"] = "multi"
+    mel_loudness: float = Field(0.0, ge=0, le=1)
     mel_weight: float = 1.0
     pitch_weight: float = 5.0
     voicing_weight: float = 0.5
@@ -222,7 +225,7 @@ class AlignerTraining(Strict):
     shards: list[str]
     batch_frames: int = Field(4000, ge=1)
     max_seconds: float = Field(20.0, gt=0)
-    context_steps: tuple[int, int] = (60, 100)
+    context_steps: tuple[int, int] = (250, 350)
     run: RunSettings = RunSettings()
 
     @model_validator(mode="after")

@@ -46,7 +46,13 @@ class _Distance(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, decoded: Tensor, original: Tensor, filters: Tensor, window: int, floor: float
+        ctx: Any,
+        decoded: Tensor,
+        original: Tensor,
+        filters: Tensor,
+        window: int,
+        floor: float,
+        loudness: float,
     ) -> Tensor:
         shape = hann_window(window, decoded.device)
         signal = F.pad(torch.cat([decoded, original]), (window // 2, window // 2))
@@ -55,14 +61,20 @@ class _Distance(torch.autograd.Function):
         magnitude = power.addcmul_(spectrum.imag, spectrum.imag).sqrt_()
         mels = (magnitude @ filters) * (4 / window)
         ours, theirs = mels.chunk(2)
-        gap = ours.clamp(min=floor).log_() - theirs.clamp(min=floor).log_()
+        theirs = theirs.clamp(min=floor)
+        gap = ours.clamp(min=floor).log_() - theirs.log()
+        weight = theirs.pow_(loudness) if loudness else None
+        if weight is not None:
+            weight /= weight.mean((1, 2), keepdim=True)
         if decoded.requires_grad:
             # slope of the distance in each mel, and direction of each bin
             slope = gap.sign() * (ours > floor) / (ours * gap.numel())
+            if weight is not None:
+                slope *= weight
             size = len(decoded)
             ctx.save_for_backward(slope, spectrum[:size] * magnitude[:size].reciprocal(), filters)
             ctx.window, ctx.length = window, decoded.shape[-1]
-        return gap.abs().mean()
+        return gap.abs_().mean() if weight is None else gap.abs_().mul_(weight).mean()
 
     @staticmethod
     @once_differentiable
@@ -83,7 +95,7 @@ class _Distance(torch.autograd.Function):
         padded = F.pad(
             added.flatten(1), (0, window)
         )  # samples past the last whole frame are in none
-        return padded[:, window // 2 : window // 2 + ctx.length], None, None, None, None
+        return padded[:, window // 2 : window // 2 + ctx.length], None, None, None, None, None
 
 
 def log_mel_distance(
@@ -92,6 +104,7 @@ def log_mel_distance(
     sampling_rate: int,
     scales: tuple[MelScale, ...] = MULTI,
     floor: float = MULTI_FLOOR,
+    loudness: float = 0.0,
 ) -> Tensor:
     """Mean over scales of the mean L1 distance of log-mels; differentiable in `decoded`.
 
@@ -100,6 +113,9 @@ def log_mel_distance(
         sampling_rate: Samples per second.
         scales: Spectrograms to compare.
         floor: Mels below it count as it, on a scale where a full-scale sine peaks near 1.
+        loudness: Power of the original's mels that weighs their gaps, within each item: at 0 a soft
+            band counts as much as a loud one; 0.3 is about how loudness grows with amplitude (Stevens
+            gives 0.6 for a tone's; half of it leaves the soft ones a say).
 
     Returns:
         Scalar, in nepers.
@@ -111,6 +127,7 @@ def log_mel_distance(
             mel_filters(sampling_rate, scale.window, scale.bands, decoded.device),
             scale.window,
             floor,
+            loudness,
         )
         for scale in scales
     ]

@@ -12,7 +12,9 @@ from speechlm.tokenizer.spectral import frames_of, log_mels
 from speechlm.train.mel_loss import MULTI, SINGLE, SINGLE_FLOOR, MelScale, log_mel_distance
 
 
-def plain(decoded: Tensor, original: Tensor, scale: MelScale, floor: float) -> Tensor:
+def plain(
+    decoded: Tensor, original: Tensor, scale: MelScale, floor: float, loudness: float
+) -> Tensor:
     """The same by autograd."""
     reach = scale.window // 2
     ours, theirs = (
@@ -24,23 +26,46 @@ def plain(decoded: Tensor, original: Tensor, scale: MelScale, floor: float) -> T
         )
         for signal in (decoded, original)
     )
-    return (ours - theirs).abs().mean()
+    weight = (theirs * loudness).exp()
+    return ((ours - theirs).abs() * weight / weight.mean((1, 2), keepdim=True)).mean()
 
 
 @pytest.mark.parametrize("length", [3200, 3333, 500])
 def test_the_gradient_is_the_one_of_autograd(length: int) -> None:
     original = torch.stack([voice(length, 120), voice(length, 200, 1)])
     decoded = 0.7 * original + 0.01 * torch.randn(original.shape)
-    for scales, floor in ((MULTI, 1e-4), (SINGLE, SINGLE_FLOOR)):
+    for scales, floor, loudness in (
+        (MULTI, 1e-4, 0.0),
+        (MULTI, 1e-4, 0.3),
+        (SINGLE, SINGLE_FLOOR, 0.0),
+    ):
         fast, slow = (decoded.clone().requires_grad_() for _ in range(2))
-        found = log_mel_distance(fast, original, 16_000, scales, floor)
-        wanted = torch.stack([plain(slow, original, scale, floor) for scale in scales]).mean()
+        found = log_mel_distance(fast, original, 16_000, scales, floor, loudness)
+        each = [plain(slow, original, scale, floor, loudness) for scale in scales]
+        wanted = torch.stack(each).mean()
         (3 * found).backward()
         (3 * wanted).backward()
         assert float(found.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
         assert fast.grad is not None
         assert slow.grad is not None
         assert float((fast.grad - slow.grad).abs().max()) < 1e-3 * float(slow.grad.abs().max())
+
+
+def test_loudness_weighs_what_is_heard() -> None:
+    loud = voice(8000)
+    soft = torch.cat([loud, 0.01 * loud])[None]
+    wrong_where_soft = torch.cat([loud, 0.005 * loud])[None]
+    wrong_where_loud = torch.cat([0.5 * loud, 0.01 * loud])[None]
+
+    def ratio(loudness: float) -> float:
+        gaps = [
+            log_mel_distance(wrong, soft, 16_000, SINGLE, SINGLE_FLOOR, loudness)
+            for wrong in (wrong_where_loud, wrong_where_soft)
+        ]
+        return float(gaps[0] / gaps[1])
+
+    assert ratio(0.0) == pytest.approx(1, rel=0.2)
+    assert ratio(0.3) / ratio(0.0) == pytest.approx(100**0.3, rel=0.2)
 
 
 def test_half_the_level_is_its_logarithm_away_and_silence_is_no_matter() -> None:
