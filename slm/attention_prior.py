@@ -94,3 +94,18 @@ def prefix_prior(
     whole = prior.new_zeros(len(symbols), size + length, size + length)
     whole[:, size:, :size] = torch.where(is_led, prior, FLOOR * (position >= 0)[..., None])
     return whole[:, None]
+
+
+def prior_strength(step: int, full_until: int, gone_at: int) -> float:
+    """How much of the prior training adds in a step: all of it at first, then less, then nothing.
+
+    Args:
+        step: Of training, from 0.
+        full_until: Last step of full strength.
+        gone_at: First step without; 0 adds none at all.
+    """
+    if step >= gone_at:
+        return 0.0
+    if step <= full_until:
+        return 1.0
+    return (gone_at - step) / (gone_at - full_until)

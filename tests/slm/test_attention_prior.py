@@ -11,6 +11,7 @@ from speechlm.slm.attention_prior import (
     FLOOR,
     diagonal_prior,
     prefix_prior,
+    prior_strength,
     target_symbols_from,
 )
 
@@ -111,3 +112,11 @@ def test_bfloat16_training_takes_it():
         loss = model(**some_batch()).loss
     loss.backward()
     assert loss.isfinite()
+
+
+def test_its_strength_stays_falls_and_is_gone():
+    strengths = [prior_strength(step, 10, 20) for step in range(25)]
+    assert strengths[:11] == [1.0] * 11
+    assert strengths[20:] == [0.0] * 5
+    assert strengths[10:21] == pytest.approx([1 - step / 10 for step in range(11)])
+    assert [prior_strength(step, 0, 0) for step in range(3)] == [0.0] * 3  # off
