@@ -174,7 +174,7 @@ def test_workers_end_with_a_parent_that_is_killed(manifest, tmp_path, codec_fold
     arguments = (manifest, tmp_path / "d", codec_folder, 2, 3)
     parent = launch(tmp_path, arguments)
     workers = set()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not (tmp_path / "d" / "receipts").exists() and time.monotonic() < deadline:
         workers |= descendants(parent.pid)
         time.sleep(0.01)
