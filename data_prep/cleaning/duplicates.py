@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .fingerprint import MAX_DIFFERENCE, NUM_BYTES
+from .fingerprint import MAX_DIFFERENCE, NUM_BYTES, differences
 from .options import CleaningOptions
 from .recording import Cleaned
 
@@ -70,6 +70,6 @@ class _Bucket:
         self._names.append(name)
 
     def nearest(self, bits: NDArray[np.uint8]) -> tuple[float, str]:
-        different = np.bitwise_count(self._bits[: len(self._names)] ^ bits).sum(axis=1)
+        different = differences(bits, self._bits[: len(self._names)])
         place = int(different.argmin())
-        return float(different[place]) / (8 * NUM_BYTES), self._names[place]
+        return float(different[place]), self._names[place]
