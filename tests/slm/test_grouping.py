@@ -167,3 +167,17 @@ def test_every_weight_gets_a_gradient():
 def test_groups_that_nobody_tried_are_refused():
     with pytest.raises(ConfigError, match="choose one of 1, 2, 4"):
         AutoregressiveConfig.for_codec(IDENTITY, **{**SIZES, "group_size": 3})
+
+
+@ALIGNMENTS
+def test_bfloat16_training_keeps_float32_losses(alignment):
+    model, batch = ar_model(alignment=alignment, group_size=2, condition_drop=0.3), some_batch()
+    model.train()
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(**batch).loss
+    assert loss.dtype == torch.float32
+    loss.backward()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        assert float(loss.detach()) == pytest.approx(float(model(**batch).loss), rel=0.2)
