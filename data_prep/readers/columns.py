@@ -13,9 +13,9 @@ from ..manifest import alignment_problem, resolve_audio, storable
 from .entry import ENTRY, TRANSCRIPT, Recording, Rejection, clean_text, split_of
 
 DURATION_UNIT_S = 0.025  # one unit of an integer `durations` column (Kokoro's duration predictor)
-# Kokoro's first predicted duration counts three units that its vocoder does not put out: against
-# the audio, boundaries taken as predicted came 40 to 75 ms late, by how the onset is heard.
-VOCODER_LEAD_S = 3 * DURATION_UNIT_S
+# Kokoro's boundaries, taken as predicted, come late: by 57 ms at the onsets after pauses, by 64 ms
+# for an aligner that never saw them (docs/alignment.md). Its vocoder does not put that time out.
+VOCODER_LEAD_S = 0.06
 
 # Our own name first, then those of NeMo, Coqui, Common Voice and the Hub's speech datasets. An
 # inexact transcript (`text_asr`) is never taken unasked.

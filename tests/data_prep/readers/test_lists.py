@@ -86,10 +86,10 @@ def test_integer_durations_are_25_ms_less_the_trimmed_start_and_the_vocoder_lead
     row = {"id": "a", "audio": "a.wav", "phonemes": "hi", "durations": [8, 2, 2, 4]}
     write_lines(tmp_path / "list.jsonl", row | {"offset_s": 0.12})
     (recording,), _ = read(tmp_path)
-    assert recording.durations_s == pytest.approx((0.005, 0.05, 0.05, 0.1))
+    assert recording.durations_s == pytest.approx((0.02, 0.05, 0.05, 0.1))
     write_lines(tmp_path / "list.jsonl", row | {"offset_s": 0.16})
     (recording,), _ = read(tmp_path)
-    assert recording.durations_s == pytest.approx((0.0, 0.015, 0.05, 0.1))
+    assert recording.durations_s == pytest.approx((0.0, 0.03, 0.05, 0.1))
 
 
 @pytest.mark.parametrize(
