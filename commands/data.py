@@ -169,6 +169,9 @@ def align(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Align rows that have durations too.")
     ] = False,
+    min_margin: Annotated[
+        float, typer.Option(help="Believe no alignment with a lower margin; nats a frame.")
+    ] = 0.2,
 ) -> None:
     """Find how long each phoneme lasts, where the corpus does not say."""
     from ..data_prep.align import align_shards
@@ -176,7 +179,8 @@ def align(
     from ..tokenizer.model_folder import load_model
 
     aligner = load_model(model, AlignerModel)
-    typer.echo(align_shards(shards, out, aligner, overwrite=overwrite).table())
+    summary = align_shards(shards, out, aligner, overwrite=overwrite, min_margin=min_margin)
+    typer.echo(summary.table())
 
 
 @app.command()
