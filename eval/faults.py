@@ -23,15 +23,15 @@ EMPTY_SECONDS = 0.05  # the shortest word lasts longer
 GAP_SECONDS = 2.0  # no pause of reading lasts so long
 _WINDOW_S = 0.02
 
-# by name, what the report says of each
+# by name, what is said of such sentences
 FAULTS = {
     "failed": "raised an error",
     "empty": "hold less than 0.05 s of sound",
-    "never_stop": "cut at the cap on their length",
+    "never_stop": "were cut at the cap on their length",
     "silence": "hold a silence of more than 2 s between sounds",
-    "loop": "three or more words in a row heard that are not in the text",
-    "skip": "three or more words in a row not heard",
-    "early_stop": "three or more words not heard at the end (also counted as skip)",
+    "loop": "have three or more words in a row that are heard but not written",
+    "skip": "lack three or more words in a row",
+    "early_stop": "lack their last three words or more (these also count as skip)",
 }
 
 

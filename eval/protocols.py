@@ -32,8 +32,9 @@ CONTINUAL_SECONDS = (4.0, 10.0)  # VALL-E's choice of utterances
 CUT_SECONDS = (2.0, 4.0)  # around its 3 s, so that the cut can fall between two words
 SHIPPED = "shipped"
 _CUT_RATE_HZ = 16_000
-_WINDOW_S = 0.02
-_SEARCH_S = 0.08  # durations are right to about so much
+_PAUSE_S = 0.08  # shorter silences are also inside of words, before a burst
+_PAUSE_DB = 30.0  # below the loudest moment
+_SEARCH_S = 0.15  # durations are right to about half of it
 
 
 def make_list(
@@ -250,7 +251,7 @@ def _continual(spoken: Sequence[Utterance], recognizer: Transcriber | None) -> I
 def _cut_by_durations(utterance: Utterance) -> tuple[int, float] | None:
     """(words before the cut, its seconds): the longest pause between two words in the range.
 
-    None where the phonemes are not as many words as the text, or no boundary lies in the range.
+    None where the phonemes are not as many words as the text, or there is no pause.
     """
     phonemes, durations = utterance.phonemes, utterance.durations_s
     if not phonemes or not durations or len(phonemes.split()) != len(utterance.text.split()):
@@ -268,16 +269,19 @@ def _cut_by_durations(utterance: Utterance) -> tuple[int, float] | None:
         return None
     _, _, words, middle = max(found)
     waveform = read_audio(utterance.audio, _CUT_RATE_HZ)
-    return words, _quietest(waveform, middle - _SEARCH_S, middle + _SEARCH_S)
+    seconds = _pause(waveform, middle - _SEARCH_S, middle + _SEARCH_S)
+    return None if seconds is None else (words, seconds)
 
 
 def _cut_by_ear(utterance: Utterance, recognizer: Transcriber) -> tuple[int, float] | None:
-    """(words before the cut, its seconds) at the quietest moment, if the words before it are heard.
+    """(words before the cut, its seconds) at the quietest pause, if the words before it are heard.
 
     None where the recognizer hears anything but the transcript's first words.
     """
     waveform = read_audio(utterance.audio, _CUT_RATE_HZ)
-    seconds = _quietest(waveform, *CUT_SECONDS)
+    seconds = _pause(waveform, *CUT_SECONDS)
+    if seconds is None:
+        return None
     before = waveform[: round(seconds * _CUT_RATE_HZ)]
     heard = normalise_transcript(recognizer.transcribe(before, _CUT_RATE_HZ))
     words = utterance.text.split()
@@ -287,12 +291,16 @@ def _cut_by_ear(utterance: Utterance, recognizer: Transcriber) -> tuple[int, flo
     return None
 
 
-def _quietest(waveform: torch.Tensor, start_s: float, end_s: float) -> float:
-    """Seconds at the middle of the quietest 20 ms within a range."""
-    window = round(_WINDOW_S * _CUT_RATE_HZ)
-    start = round(start_s * _CUT_RATE_HZ)
+def _pause(waveform: torch.Tensor, start_s: float, end_s: float) -> float | None:
+    """Seconds at the middle of the quietest 80 ms within a range; None if nobody pauses there."""
+    size = round(_PAUSE_S * _CUT_RATE_HZ)
+    step = size // 8
+    start = max(0, round(start_s * _CUT_RATE_HZ))
     part = waveform[start : round(end_s * _CUT_RATE_HZ)]
-    if len(part) < window:
-        return start / _CUT_RATE_HZ
-    power = part.unfold(0, window, window // 4).square().mean(dim=1)
-    return (start + int(torch.argmin(power)) * (window // 4) + window // 2) / _CUT_RATE_HZ
+    if len(part) < size:
+        return None
+    power = part.unfold(0, size, step).square().mean(dim=1)
+    loudest = float(waveform.unfold(0, size, step).square().mean(dim=1).max())
+    if float(power.min()) > loudest * 10 ** (-_PAUSE_DB / 10):
+        return None
+    return (start + int(power.argmin()) * step + size // 2) / _CUT_RATE_HZ

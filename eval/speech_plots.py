@@ -59,10 +59,11 @@ def save_system_scores(
                 if other is not None:
                     axis.hlines(other, place - 0.4, place + 0.4, color="black", linestyle=":")
             axis.annotate(
-                f"{value:.3f}", (place, 0), ha="center", va="bottom", fontsize=7, color="white"
+                f"{value:.3g}", (place, max(value, high or 0)), ha="center", va="bottom", fontsize=7
             )
         axis.set(title=title, xlabel=reading)
-        axis.set_xticks(range(len(labels)), labels, rotation=20, ha="right", fontsize=7)
+        axis.margins(y=0.1)
+        axis.set_xticks(range(len(labels)), labels, rotation=40, ha="right", fontsize=7)
     _draw_faults(axes[-1], faults)
     save_figure(figure, path)
 
@@ -74,6 +75,7 @@ def _draw_faults(axis: Any, faults: Sequence[Mapping[str, Any]]) -> None:
         counts = [row.get(name) or 0 for name in FAULTS]
         bars = axis.bar(places, counts, width=width, color=f"C{number % 10}", alpha=0.8)
         axis.bar_label(bars, fontsize=6)
-    axis.set(title="sentences with a fault", ylim=(0, None))
+    most = max((row.get(name) or 0 for row in faults for name in FAULTS), default=0)
+    axis.set(title="sentences with a fault", ylim=(0, 1.1 * max(1, most)))
     shown = [name.replace("_", " ") for name in FAULTS]
-    axis.set_xticks(range(len(FAULTS)), shown, rotation=20, ha="right", fontsize=7)
+    axis.set_xticks(range(len(FAULTS)), shown, rotation=40, ha="right", fontsize=7)

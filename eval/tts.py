@@ -105,10 +105,11 @@ def evaluate_tts(
         for note in (note for result in results for note in result["notes"]):
             report.note(note)
         report.items = sorted(items, key=lambda row: (MODEL, TRUTH, COPY).index(row["system"]))
-        if judge.num_missing_references:
+        num_true = sum(sentence.reference is not None for sentence in sentences)
+        if 0 < num_true < len(sentences):
             report.note(
-                f"{judge.num_missing_references} sentences have no true recording: the rows of the "
-                "ground truth and the codec's copy are about the others only."
+                f"True recordings are known of {num_true} of the {len(sentences)} sentences; the "
+                "rows of the ground truth and the codec's copy are about these only."
             )
         mine = [row for row in items if row["system"] == MODEL]
         spoken = [row for row in mine if row["compute_seconds"]]
@@ -143,7 +144,9 @@ def _fill_tables(report: Report) -> None:
     faults = report.tables["faults"] = fault_rows(report.items)
     if kinds := kind_rows(report.items):
         report.tables["kinds"] = kinds
-    report.facts["what_faults_mean"] = FAULTS
+    for name, meaning in FAULTS.items():
+        if any(row[name] for row in faults):
+            report.note(f"{name.replace('_', ' ').capitalize()} counts sentences that {meaning}.")
     report.add_figure(
         "systems.png",
         "Each system: figures with 95 % intervals over the sentences, and faults",
@@ -166,12 +169,6 @@ class _Judge:
     @property
     def rate(self) -> int:
         return self.speaker.codec.identity.sampling_rate
-
-    @property
-    def num_missing_references(self) -> int:
-        """Sentences without a true recording, if others have one."""
-        missing = sum(sentence.reference is None for sentence in self.sentences)
-        return missing if missing < len(self.sentences) else 0
 
     def speak(self, batch: Sequence[int]) -> list[Speech | SpeechLMError]:
         """What the model says, or why it does not, for each of these sentences.
@@ -219,6 +216,7 @@ class _Judge:
             self._keep_example(index + 1, sounds)
         return rows, notes
 
+    @torch.inference_mode()
     def first_audio_seconds(self) -> float | None:
         """Median time from the call to the first piece of sound, with the voice prepared.
 

@@ -159,7 +159,12 @@ def test_model_truth_and_copy_are_scored_alike(listing: Path, tmp_path: Path) ->
     ]
     assert speaker.seeds == [7, 8, 9]
     assert report["notes"][:2] == ["a note", "0003: I cannot say five."]
-    assert "1 sentences have no true recording" in report["notes"][2]
+    assert "True recordings are known of 2 of the 3 sentences" in report["notes"][2]
+    assert [note.split(" counts")[0] for note in report["notes"][3:]] == [
+        "Failed",
+        "Empty",
+        "Never stop",
+    ]
 
 
 def test_the_report_is_whole(listing: Path, tmp_path: Path) -> None:
@@ -176,6 +181,13 @@ def test_the_report_is_whole(listing: Path, tmp_path: Path) -> None:
         "codec copy"
     ] * 2
     assert {path.suffix for path in out.iterdir()} <= {".json", ".md", ".jsonl", ".png", ".wav"}
+
+
+def test_the_meaning_of_faults_is_told_only_where_there_are_some(
+    listing: Path, tmp_path: Path
+) -> None:
+    report = evaluate_tts(listing, tmp_path / "out", speaker=Speaker(), limit=1, scorers=Scorers())
+    assert report["notes"] == ["a note"]
 
 
 def test_without_scorers_failures_have_no_word_errors(listing: Path, tmp_path: Path) -> None:
