@@ -128,6 +128,17 @@ def test_the_pipeline_passes_options_on(folder):
         speak("Hello there.", generate_kwargs={"speed": 2})
 
 
+def test_the_pipeline_takes_a_voice(folder):
+    speak = pipeline("text-to-speech", model=str(folder))
+    options = {"generate_kwargs": {"seed": 1}}
+    one, two, again = (
+        speak("Hello there.", preprocess_params={"voice": voice(RATE, pitch)}, **options)["audio"]
+        for pitch in (100, 200, 100)
+    )
+    assert np.array_equal(one, again)
+    assert one.shape != two.shape or not np.array_equal(one, two)
+
+
 def test_what_cannot_be_spoken_is_refused(folder):
     processor = AutoProcessor.from_pretrained(folder)
     with pytest.raises(UnsupportedText):
