@@ -61,7 +61,7 @@ class LengthBounds:
         least, most = max(1, math.floor(shortest)), max(1, round(longest))
         if max_frames is not None:
             most = max_frames
-        return cls(min(least, most), most)
+        return cls(least if least <= most else 1, most)
 
 
 def _num_sounds(model: AutoregressiveModel, text: Tensor) -> int:

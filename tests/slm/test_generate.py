@@ -224,6 +224,8 @@ def test_a_text_keeps_its_length_within_what_is_plausible():
     assert seconds[0] >= 62 * 0.03 - 0.15
     assert seconds[1] <= 62 * 0.22 + 0.85
     assert bounds.shortest <= seconds[0] * 50 and seconds[1] * 50 <= bounds.longest
+    # a cap below what is plausible forbids no end
+    assert LengthBounds.of(hasty, symbols, 10) == LengthBounds(1, 10)
 
 
 def test_a_pointer_does_not_stand_in_a_pause():
