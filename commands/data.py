@@ -158,7 +158,8 @@ def tokenize(
         engine=engine,
         only=only,
     )
-    typer.echo(summary.table())
+    if summary.rank == 0:  # under a launcher every rank is here
+        typer.echo(summary.table())
 
 
 @app.command()

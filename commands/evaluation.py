@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -74,14 +74,77 @@ def evaluate_tts_command(
         Path | None, typer.Option(help="Model folder; the shipped models if not given.")
     ] = None,
     limit: Limit = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Sentences spoken at once; 1 gives the speed of `say`.")
+    ] = 8,
+    keep_sounds: Annotated[
+        bool, typer.Option("--keep-sounds", help="Write every sentence to sounds/.")
+    ] = False,
     seed: Seed = 0,
 ) -> None:
     """Measure spoken sentences: word errors, similarity to the prompt, speed."""
     from ..eval.tts import evaluate_tts
     from ..slm.speak import Speaker
 
-    evaluate_tts(listing, out, speaker=Speaker.from_pretrained(model), limit=limit, seed=seed)
+    evaluate_tts(
+        listing,
+        out,
+        speaker=Speaker.from_pretrained(model),
+        limit=limit,
+        seed=seed,
+        batch_size=batch_size,
+        keep_sounds=keep_sounds,
+    )
     typer.echo(out)
+
+
+@evaluation.command("list")
+def make_list_command(
+    manifest: Annotated[
+        str,
+        typer.Argument(help="Held-out speech as `prepare` wrote it; `shipped` voices for hard."),
+    ],
+    out: Annotated[Path, typer.Argument(help="JSON lines for `eval tts`.")],
+    protocol: Annotated[
+        Literal["cross", "continual", "hard"],
+        typer.Option(help="Of VALL-E's paper, or the 200 hard sentences."),
+    ] = "cross",
+    count: Annotated[int | None, typer.Option(min=1, help="Sentences: 20, of hard all.")] = None,
+    split: Annotated[str, typer.Option(help="Which split the voices come from.")] = "valid",
+    references: Annotated[
+        Path | None, typer.Option(help="Recordings of the hard sentences, named by their ids.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Draw sentences and prompts for `eval tts`."""
+    from ..errors import ConfigError, MissingExtra
+    from ..eval.protocols import make_hard_list, make_list
+    from ..eval.recognizer import Recognizer
+
+    if protocol == "hard":
+        voices = None if manifest == "shipped" else Path(manifest)
+        found = make_hard_list(
+            out, voices, count=count, split=split, seed=seed, references=references
+        )
+    else:
+        if references is not None:
+            raise ConfigError("Only the hard sentences take --references; the others have theirs.")
+        recognizer = None
+        if protocol == "continual":
+            try:
+                recognizer = Recognizer.find()
+            except MissingExtra as error:  # needed only where there are no durations
+                typer.echo(str(error), err=True)
+        found = make_list(
+            Path(manifest),
+            out,
+            protocol=protocol,
+            count=count or 20,
+            split=split,
+            seed=seed,
+            recognizer=recognizer,
+        )
+    typer.echo(f"{out}: {len(found)} sentences")
 
 
 @evaluation.command("probes")

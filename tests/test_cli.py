@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -223,3 +224,38 @@ def test_an_hour_goes_through_in_a_gigabyte_and_a_half(tmp_path: Path) -> None:
         )
         assert int(done.stdout.split()[-1]) / 1024 < 1500
     assert soundfile.info(tmp_path / "hour.wav").duration == pytest.approx(3600, abs=0.01)
+
+
+def test_a_voice_is_prepared_once_and_speaks_lines_and_streams(tmp_path: Path) -> None:
+    voice = tmp_path / "clara.safetensors"
+    assert call("voice", "clara", voice).exit_code == 0
+    listing = tmp_path / "lines.jsonl"
+    listing.write_text('{"text": "One."}\n{"text": "One.", "prompt": "clara.safetensors"}\n')
+    assert call("say", "--list", listing, "--out", tmp_path / "lines").exit_code == 0
+    whole = read_audio(tmp_path / "lines" / "0001.wav", RATE)
+    assert torch.equal(read_audio(tmp_path / "lines" / "0002.wav", RATE), whole)
+    streamed = call("say", "One.", "--prompt", voice, "--stream", "-o", tmp_path / "s.wav")
+    assert "the first after" in streamed.stdout
+    assert torch.equal(read_audio(tmp_path / "s.wav", RATE), whole)
+
+
+@pytest.mark.parametrize("arguments", [["-o", "x.wav"], ["Hi."], ["Hi.", "--list", "l", "-o", "x"]])
+def test_saying_needs_one_text_and_one_place(arguments: list[str]) -> None:
+    assert call("say", *arguments).exit_code == 2
+
+
+def test_a_damaged_token_dataset_is_told_by_the_exit_code(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    shutil.copytree(Path(__file__).parent / "assets" / "tokens-format-2", tokens)
+    assert call("tokens", "check", tokens).exit_code == 0
+    shard = tokens / "train-00001.parquet"
+    shard.write_bytes(shard.read_bytes()[:-9])
+    damaged = call("tokens", "check", tokens)
+    assert damaged.exit_code == 1
+    assert "train-00001" in damaged.stdout
+
+
+def test_hard_sentences_are_drawn_for_shipped_voices(tmp_path: Path) -> None:
+    out = tmp_path / "hard.jsonl"
+    assert call("eval", "list", "shipped", out, "--protocol", "hard").exit_code == 0
+    assert len(out.read_text(encoding="utf-8").splitlines()) == 200
