@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from .alignment import pointer_age, text_at
 from .autoregressive import PROMPT, TARGET, AutoregressiveModel
 from .prompt import Voice
+from .runtime import Stepper, runtime_of
 from .transformer import prefix_lm_mask
 
 
@@ -29,7 +30,8 @@ class FrameDecoder:
     """The autoregressive model behind its cached past: the prompts at once, then a frame a call.
 
     Shorter prompts and texts are padded on the left, so that all items write the same cache slot; a
-    batch of one needs no mask at all.
+    batch of one needs no mask at all. Steps without gradients run on the model's weights as laid out for
+    them (`runtime.py`), at the precision of `set_precision`, wherever that can be done.
 
     Args:
         model: The autoregressive model.
@@ -49,6 +51,8 @@ class FrameDecoder:
         capacity: int,
     ) -> None:
         self.model = model
+        self._runtime = None if torch.is_grad_enabled() else runtime_of(model)
+        self._stepper: Stepper | None = None
         items = [self._item(text, voice) for text, voice in zip(texts, voices, strict=True)]
         self.start = torch.stack([item.next_frame for item in items])
         self.context = pad_sequence([item.context for item in items], batch_first=True)
@@ -106,9 +110,30 @@ class FrameDecoder:
         mask = None
         if self.is_visible is not None:
             mask = self.is_visible[:, None, None, : self.cache.length + 1]
-        state = model.decoder(x[:, None], self.position, mask=mask, cache=self.cache)
+        stepper = self._fast(len(x))
+        if stepper is None:
+            state = model.decoder(x[:, None], self.position, mask=mask, cache=self.cache)[:, 0]
+        else:
+            state = stepper.step(x, self.position[:, 0], mask, self.cache)
         self.position = self.position + 1
-        return state[:, 0]
+        return state
+
+    def book_logits(self, book: int, state: Tensor) -> Tensor:
+        """Logits of one book, as `model.heads[book]` gives them: `[B, D]` to `[B, classes]`.
+
+        Args:
+            book: Number of the book, from 0.
+            state: `[B, D]`, what `step` gave, with the vectors of the codes chosen since.
+        """
+        stepper = self._fast(len(state))
+        return self.model.heads[book](state) if stepper is None else stepper.logits(book, state)
+
+    def _fast(self, batch_size: int) -> Stepper | None:
+        if self._runtime is None or torch.is_grad_enabled():
+            return None
+        if self._stepper is None or self._stepper.batch_size != batch_size:
+            self._stepper = Stepper(self._runtime, batch_size, self.cache.capacity)
+        return self._stepper
 
     def repeat(self, count: int) -> None:
         """Go on with `count` copies of the only item."""

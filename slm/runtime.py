@@ -1,0 +1,244 @@
+"""The autoregressive model's step as a few operators over weights laid out once.
+
+The same function as `Transformer.forward` for one position behind a cached past, and as the heads of
+`AutoregressiveModel`. Gains of norms are folded into the matrices behind them, those of queries and
+keys into the rotary tables; every result is written where the next operator reads it. Generation on
+the CPU uses it by itself (`frame_decoder.py`); training never does.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .autoregressive import AutoregressiveModel, BookHead
+from .projections import Precision, Projection, Room, projection
+from .transformer import NORM_EPS, Block, KeyValueCache, RMSNorm, Transformer, rotation
+
+
+def _fold(linear: nn.Module, norm: nn.Module, precision: str) -> Projection:
+    """A linear layer behind a norm, as a product of rows that are only divided by their length."""
+    linear, norm = cast(nn.Linear, linear), cast(RMSNorm, norm)
+    gain = norm.weight * math.sqrt(norm.size)
+    return projection(linear.weight * gain, linear.bias, precision)
+
+
+def _plain(linear: nn.Module, precision: str) -> Projection:
+    linear = cast(nn.Linear, linear)
+    return projection(linear.weight, linear.bias, precision)
+
+
+class _Layer:
+    """The four products of one block."""
+
+    def __init__(self, block: Block, precision: str) -> None:
+        attention, ffn = block.attention, block.ffn
+        self.query_key_value = _fold(attention.query_key_value, block.attention_norm, precision)
+        self.mix = _plain(attention.output, precision)
+        self.gate_and_value = _fold(ffn.gate_and_value, block.ffn_norm, precision)
+        self.output = _plain(ffn.output, precision)
+
+
+class _Head:
+    """The two products of one book's head."""
+
+    def __init__(self, head: BookHead, precision: str) -> None:
+        self.hidden = _fold(head.hidden, head.norm, precision)
+        self.logits = _plain(head.logits, precision)
+
+
+class Runtime:
+    """Weights of one model, laid out for steps at one precision; shared by all that generate.
+
+    Args:
+        model: The trained model, in float32 on the CPU.
+        precision: `fp32`, `bf16` or `int8`.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: AutoregressiveModel, precision: Precision) -> None:
+        decoder = model.decoder
+        self.num_heads, self.head_size = decoder.num_heads, decoder.head_size
+        self.size, self.theta = model.config.hidden_size, decoder.rope_theta
+        self.ffn_size, self.has_qk_norm = model.config.ffn_size, model.config.qk_norm
+        self.layers = [_Layer(cast(Block, block), precision) for block in decoder.blocks]
+        self.heads = [_Head(cast(BookHead, head), precision) for head in model.heads]
+        self.gain = decoder.norm.weight.detach() * math.sqrt(self.size)
+        self.turn_gains = self._turn_gains(decoder)
+
+    def _turn_gains(self, decoder: Transformer) -> tuple[Tensor, Tensor]:
+        """What cosine and sine are multiplied by: two `[layers, 1, 2, 1, head_size]`."""
+        kept, swapped = [], []
+        half = self.head_size // 2
+        for block in decoder.blocks:
+            attention = cast(Block, block).attention
+            gains = torch.ones(2, self.head_size)
+            if self.has_qk_norm:
+                norms = (attention.query_norm, attention.key_norm)
+                gains = torch.stack([cast(RMSNorm, norm).weight for norm in norms])
+                gains = gains * math.sqrt(self.head_size)
+            kept.append(gains)
+            swapped.append(gains.roll(half, -1))
+        sign = torch.ones(self.head_size)
+        sign[:half] = -1
+        together = torch.stack(kept), torch.stack(swapped) * sign
+        return together[0][:, None, :, None].detach(), together[1][:, None, :, None].detach()
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of weights that one step reads, heads of all books included."""
+        parts = [*self.layers, *self.heads]
+        return sum(product.num_bytes for part in parts for product in vars(part).values())
+
+
+class Stepper:
+    """Steps of a batch over a `Runtime`, with memory of its own; not for two threads at once.
+
+    Args:
+        runtime: The weights.
+        batch_size: B.
+        capacity: Positions that the batch may come to.
+    """
+
+    def __init__(self, runtime: Runtime, batch_size: int, capacity: int) -> None:
+        self.runtime = runtime
+        self.batch_size = batch_size
+        size = runtime.size
+        # Behind each row the norm's epsilon, as one more number whose square joins the sum.
+        self.padded = torch.full((batch_size, size + 1), math.sqrt(size * NORM_EPS))
+        self.x = self.padded[:, :size]
+        self.room, self.ffn_room = Room(batch_size, size), Room(batch_size, runtime.ffn_size)
+        self.head_epsilon = torch.tensor(math.sqrt(runtime.head_size * NORM_EPS))
+        angles = rotation(torch.arange(capacity), runtime.head_size, runtime.theta)
+        self.cosine, self.sine = (turn[0, :, None, None] for turn in angles)  # [N, 1, 1, head_size]
+
+    def step(
+        self, x: Tensor, positions: Tensor, mask: Tensor | None, past: KeyValueCache
+    ) -> Tensor:
+        """State of one more position.
+
+        Args:
+            x: `[B, D]`.
+            positions: int64 `[B]`.
+            mask: bool, True where a key is seen, `[B, 1, 1, past + 1]`; None where all are.
+            past: Is read, and takes the position in.
+
+        Returns:
+            `[B, D]`, normalised, as `Transformer.forward` gives it.
+
+        Raises:
+            ValueError: If the cache is full.
+        """
+        runtime, batch = self.runtime, len(x)
+        end = past.length + 1
+        if end > past.capacity:
+            raise ValueError(f"The cache holds {past.capacity} positions, {end} are needed.")
+        kept, swapped = runtime.turn_gains
+        cosines = (kept * self.cosine[positions]).unbind(0)
+        sines = (swapped * self.sine[positions]).unbind(0)
+        slots = zip(
+            past.keys[:, :, :, end - 1].unbind(0),
+            past.values[:, :, :, end - 1].unbind(0),
+            past.keys[:, :, :, :end].unbind(0),
+            past.values[:, :, :, :end].unbind(0),
+            cosines,
+            sines,
+            runtime.layers,
+            strict=True,
+        )
+        heads, half = (runtime.num_heads, runtime.head_size), runtime.head_size // 2
+        self.x.copy_(x)
+        for key_slot, value_slot, keys, values, cosine, sine, layer in slots:
+            packed = layer.query_key_value.normed(self.padded, self.x, self.room)
+            packed = packed.view(batch, 3, *heads)
+            turning = packed[:, :2]
+            if runtime.has_qk_norm:
+                length = torch.linalg.vector_norm(turning, 2, -1, True)
+                turning = turning.div_(length.hypot_(self.head_epsilon))
+            turned = torch.mul(turning, cosine).addcmul_(turning.roll(half, -1), sine)
+            key_slot.copy_(turned[:, 1])
+            value_slot.copy_(packed[:, 2])
+            mixed = F.scaled_dot_product_attention(
+                turned[:, 0, :, None], keys, values, attn_mask=mask
+            )
+            self.x.add_(layer.mix.rows(mixed.view(batch, -1), self.room))
+            wide = layer.gate_and_value.normed(self.padded, self.x, self.room)
+            gate, value = wide.split(runtime.ffn_size, dim=1)
+            self.x.add_(layer.output.rows(F.silu(gate).mul_(value), self.ffn_room))
+        past.length = end
+        length = torch.linalg.vector_norm(self.padded, 2, -1, True)
+        return torch.div(self.x, length).mul_(runtime.gain)
+
+    def logits(self, book: int, state: Tensor) -> Tensor:
+        """Logits of one book from the state `[B, D]` with the books before it: `[B, classes]`."""
+        head = self.runtime.heads[book]
+        self.x.copy_(state)
+        hidden = F.gelu(head.hidden.normed(self.padded, self.x, self.room))
+        return head.logits.rows(hidden, self.room)
+
+
+_Fingerprint = tuple[tuple[int, int], ...]
+_precisions: WeakKeyDictionary[AutoregressiveModel, Precision] = WeakKeyDictionary()
+_runtimes: WeakKeyDictionary[AutoregressiveModel, tuple[_Fingerprint, Precision, Runtime]] = (
+    WeakKeyDictionary()
+)
+
+
+def set_precision(model: AutoregressiveModel, precision: Precision) -> None:
+    """Choose the precision of a model's weights in generation; `fp32` unless it is chosen.
+
+    The model itself, its prompts' pass and its training stay in their own precision.
+
+    Args:
+        model: Any autoregressive model.
+        precision: `fp32`, `bf16` or `int8`.
+
+    Raises:
+        ConfigError: If there is no such precision, or not on this processor.
+    """
+    projection(torch.zeros(1, 1), None, precision)
+    _precisions[model] = precision
+
+
+def precision_of(model: AutoregressiveModel) -> Precision:
+    """The precision that `set_precision` chose for a model."""
+    return _precisions.get(model, "fp32")
+
+
+def runtime_of(model: AutoregressiveModel) -> Runtime | None:
+    """The weights of a model laid out for steps; made anew after they have changed.
+
+    Returns:
+        None where only the module itself will do: on another device, in another type, while it is
+        trained, or with layers that someone has replaced (LoRA).
+    """
+    if model.training or not _is_plain(model):
+        return None
+    precision = precision_of(model)
+    fingerprint = tuple((p.data_ptr(), _version(p)) for p in model.parameters())
+    made = _runtimes.get(model)
+    if made is None or made[:2] != (fingerprint, precision):
+        made = fingerprint, precision, Runtime(model, precision)
+        _runtimes[model] = made
+    return made[2]
+
+
+def _version(parameter: Tensor) -> int:
+    return 0 if parameter.is_inference() else parameter._version
+
+
+def _is_plain(model: AutoregressiveModel) -> bool:
+    parts = (*model.decoder.modules(), *model.heads.modules())
+    known = (Transformer, nn.ModuleList, RMSNorm, nn.Linear, nn.Identity, nn.Dropout)
+    ours = (*known, Block, BookHead)
+    weights = [p for part in (model.decoder, model.heads) for p in part.parameters()]
+    if any(p.device.type != "cpu" or p.dtype != torch.float32 for p in weights):
+        return False
+    if any(type(m).__module__ != Block.__module__ and type(m) not in ours for m in parts):
+        return False
+    return not any(m._forward_hooks or m._forward_pre_hooks for m in parts)
