@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -21,27 +22,28 @@ from ..errors import ConfigError
 from ..tokenizer.files import write_atomically
 from .config import Strict
 
+WEIGHTS = "model.safetensors"
 _PREFIX = "step-"
 
 
 class AveragedWeights:
-    """Exponential moving average of a model's parameters (Polyak), in float32."""
+    """Exponential moving average of a model's trained parameters (Polyak), in float32."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.values = {name: p.detach().float().clone() for name, p in model.named_parameters()}
+        self.values = {name: p.detach().float().clone() for name, p in _trained(model)}
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Move towards the model; early on, faster than the decay says, or the start would linger."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        theirs = [p.detach().float() for _, p in model.named_parameters()]
+        theirs = [p.detach().float() for _, p in _trained(model)]
         torch._foreach_lerp_(list(self.values.values()), theirs, 1 - decay)
 
     @torch.no_grad()
     def swap(self, model: nn.Module) -> None:
         """Exchange the model's parameters with the averages; call it again to go back."""
-        for name, parameter in model.named_parameters():
+        for name, parameter in _trained(model):
             kept = parameter.detach().float().clone()
             parameter.copy_(self.values[name])
             self.values[name] = kept
@@ -50,6 +52,10 @@ class AveragedWeights:
         """Take over saved averages."""
         for name, tensor in load_file(path).items():
             self.values[name] = tensor.to(self.values[name].device)
+
+
+def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
 
 
 class RunFolder:
@@ -106,6 +112,10 @@ class RunFolder:
                 k: v.cpu().contiguous() for k, v in averages.values.items()
             }
             write_atomically(temporary / "averages.safetensors", save(averaged))
+            if not (temporary / WEIGHTS).is_file():  # DeepSpeed keeps them in a file of its own
+                bare = accelerator.unwrap_model(accelerator._models[0]).state_dict()
+                whole = {name: tensor.detach().cpu().contiguous() for name, tensor in bare.items()}
+                write_atomically(temporary / WEIGHTS, save(whole))
             write_atomically(temporary / "progress.json", json.dumps(progress).encode())
             shutil.rmtree(target, ignore_errors=True)
             temporary.replace(target)

@@ -31,7 +31,9 @@ class RunSettings(Strict):
         ema_decay: Of the averaged weights that are validated and exported.
         precision: `bf16` autocast (falls back to fp32, with a line in the log, where the processor
             has no fast bf16) or `fp32`.
-        accumulation: Batches whose gradients make one step.
+        accumulation: Batches whose gradients make one step, on each rank.
+        activation_checkpointing: Whether blocks keep only their inputs for the backward pass and are
+            computed twice: less memory, the same numbers, about a third more time.
         num_threads: Of torch on a CPU; 0 leaves torch's choice.
         num_workers: Data loading processes; 0 loads in the training process.
         log_every, validate_every, checkpoint_every: Steps between.
@@ -50,6 +52,7 @@ class RunSettings(Strict):
     ema_decay: float = Field(0.999, ge=0, lt=1)
     precision: Literal["bf16", "fp32"] = "bf16"
     accumulation: int = Field(1, ge=1)
+    activation_checkpointing: bool = False
     num_threads: int = Field(0, ge=0)
     num_workers: int = Field(0, ge=0)
     log_every: int = Field(20, ge=1)
@@ -177,13 +180,33 @@ class CodecTraining(Strict):
     run: RunSettings = RunSettings()
 
 
+class LoraSettings(Strict):
+    """Low-rank adapters (Hu et al. 2021), which are trained in place of the weights.
+
+    Attributes:
+        rank: r of the two factors of each update.
+        alpha: The update is scaled by alpha / rank.
+        dropout: Share of the adapters' inputs that training zeroes.
+        targets: Linear layers that get adapters, by the end of their names.
+    """
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: list[str] = Field(
+        default=["query_key_value", "gate_and_value", "output"], min_length=1
+    )
+
+
 class LanguageModelTraining(Strict):
     """`speechlm train slm`.
 
     Attributes:
         stage: Which model is trained: `ar` or `nar`.
         model: Keys of the model's configuration; what the shards say (codec, books, codebook size)
-            and the symbol table are filled in.
+            and the symbol table are filled in. Two keys are the recipe's own: `text_model`, the
+            folder of `speechlm pieces` whose pieces the model reads, and `symbols: corpus`, which
+            takes the symbol table from the phonemes of the shards.
         shards: Folders of token shards.
         batch_frames: Padded frames in one batch.
         prompt_seconds: Shortest and longest prompt drawn from another utterance of the speaker.
@@ -191,6 +214,10 @@ class LanguageModelTraining(Strict):
         no_prompt_share: Share of items without a prompt.
         prompt_loss: Whether prompt frames with their transcript count in the loss.
         max_seconds: Longer utterances are left out.
+        max_damaged_share: Share of the rows that may be left out as damaged; see `TokenShards`.
+        start_from: Run folder, exported model folder, or `shipped`, whose weights the run starts
+            from; `--from` sets it.
+        lora: Adapters that are trained in place of the weights of `start_from`.
         run: Settings of the run.
     """
 
@@ -203,6 +230,9 @@ class LanguageModelTraining(Strict):
     no_prompt_share: float = Field(0.0, ge=0, le=1)
     prompt_loss: bool = True
     max_seconds: float = Field(16.0, gt=0)
+    max_damaged_share: float = Field(0.0, ge=0, le=1)
+    start_from: str | None = None
+    lora: LoraSettings | None = None
     run: RunSettings = RunSettings()
 
 
@@ -237,14 +267,21 @@ class AlignerTraining(Strict):
 
 
 _Config = TypeVar("_Config", bound=Strict)
+# a key that only one kind of recipe has
+_MARKS = {"data": "codec", "stage": "slm", "context_steps": "aligner"}
+_KINDS: dict[type[Strict], str] = {
+    CodecTraining: "codec",
+    LanguageModelTraining: "slm",
+    AlignerTraining: "aligner",
+}
 
 
 def read_run_config(path: Path, overrides: list[str], kind: type[_Config]) -> _Config:
     """Read a YAML file and apply `key.path=value` overrides (values are YAML too).
 
     Raises:
-        ConfigError: If the file is missing or not a mapping, an override has no `=`, or a key or
-            value is refused; all refusals are named at once.
+        ConfigError: If the file is missing or not a mapping, is a recipe of another kind, an
+            override has no `=`, or a key or value is refused; all refusals are named at once.
     """
     if not path.is_file():
         raise ConfigError(f"There is no configuration {path}; see the configs folder for recipes.")
@@ -254,6 +291,12 @@ def read_run_config(path: Path, overrides: list[str], kind: type[_Config]) -> _C
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} does not hold a mapping of keys to values.")
+    for mark, theirs in _MARKS.items():
+        if mark in raw and theirs != (asked := _KINDS.get(kind, theirs)):
+            raise ConfigError(
+                f"{path} is a recipe for `train {theirs}`, not for `train {asked}`: "
+                f"it has the key {mark}."
+            )
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator or not key:

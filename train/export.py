@@ -17,7 +17,9 @@ from ..tokenizer.codec import CodecModel
 from ..tokenizer.files import write_atomically
 from ..tokenizer.model_folder import config_from_mapping, fingerprint, load_model, save_model
 from ..tokenizer.processing import CodecFeatureExtractor
+from .adapters import add_adapters, merge_adapters, save_adapters
 from .checkpoint import RunFolder
+from .config import LoraSettings
 
 
 def export_run(run: Path, out: Path) -> None:
@@ -25,21 +27,25 @@ def export_run(run: Path, out: Path) -> None:
 
     Args:
         run: Folder of `speechlm train`.
-        out: Folder for `config.json`, `model.safetensors`, `README.md`, and for a codec
-            `preprocessor_config.json`.
+        out: Folder for `config.json`, `model.safetensors`, `README.md`, for a codec
+            `preprocessor_config.json`, and for a run with LoRA, whose weights are merged,
+            `adapter/` with the adapters alone.
 
     Raises:
         ConfigError: If the folder has no checkpoint.
     """
-    model, step = averaged_model(run)
+    files = RunFolder(run)
+    model, step = _restored(run)
+    asked = _asked(files)
+    if (lora := _lora(asked)) is not None:
+        save_adapters(model, lora, out / "adapter")
+        merge_adapters(model)
     save_model(model, out)
     if isinstance(model, CodecModel):
         extractor = CodecFeatureExtractor(
             sampling_rate=model.config.sampling_rate, hop_length=model.config.hop_length
         )
         extractor.save_pretrained(str(out))
-    files = RunFolder(run)
-    asked: dict[str, Any] = json.loads(files.config.read_text(encoding="utf-8"))
     stored = load_model(out, type(model))
     write_atomically(out / "README.md", _card(asked, stored, step, files).encode())
 
@@ -47,19 +53,40 @@ def export_run(run: Path, out: Path) -> None:
 def averaged_model(run: Path) -> tuple[PreTrainedModel, int]:
     """The averaged weights of a run's newest checkpoint, in evaluation mode, and its step.
 
+    Adapters are merged.
+
     Raises:
         ConfigError: If the folder has no checkpoint.
     """
+    model, step = _restored(run)
+    if _lora(_asked(RunFolder(run))) is not None:
+        merge_adapters(model)
+    return model, step
+
+
+def _restored(run: Path) -> tuple[PreTrainedModel, int]:
+    """The same with its adapters as they were trained."""
     files = RunFolder(run)
     latest = files.latest() if files.checkpoints.is_dir() else None
     if latest is None or not files.config.is_file():
         raise ConfigError(f"{run} has no checkpoint; give a folder that `speechlm train` wrote.")
     model = _model(run)
+    if (lora := _lora(_asked(files))) is not None:
+        add_adapters(model, lora)
     # what is averaged comes from the averages; buffers, such as codebooks, from the model itself
     state = load_file(latest / "model.safetensors") | load_file(latest / "averages.safetensors")
     model.load_state_dict(state)
     progress = json.loads((latest / "progress.json").read_text(encoding="utf-8"))
     return model.eval(), int(progress["step"])
+
+
+def _asked(files: RunFolder) -> dict[str, Any]:
+    asked: dict[str, Any] = json.loads(files.config.read_text(encoding="utf-8"))
+    return asked
+
+
+def _lora(asked: dict[str, Any]) -> LoraSettings | None:
+    return LoraSettings(**asked["lora"]) if asked.get("lora") else None
 
 
 def _model(run: Path) -> PreTrainedModel:
@@ -94,11 +121,18 @@ def _card(asked: dict[str, Any], model: PreTrainedModel, step: int, files: RunFo
     rows = "\n".join(
         f"| {k} | {v:.4g} |" for k, v in (figures[-1] if figures else {}).items() if k != "split"
     )
+    base = asked.get("start_from")
+    tuned = ""
+    if base:
+        name = "the shipped weights" if base == "shipped" else Path(base).name
+        by = f" (LoRA of rank {asked['lora']['rank']}, merged)" if asked.get("lora") else ""
+        tuned = f"Fine-tuned from: {name}{by}.\n\n"
     return (
         f"# {model.config.model_type}\n\n"
         f"{parameters:.1f} M parameters, {step} steps, exported by speechlm; "
         f"weights {revision}.\n\n"
         f"Trained on: {', '.join(Path(source).parent.name or source for source in sources)}.\n\n"
+        f"{tuned}"
         f"| held-out figure | value |\n|---|---|\n{rows}\n\n"
         "Voices: speak in a person's voice only with that person's consent, "
         "and say that the speech is synthetic.\n"

@@ -1,8 +1,9 @@
 """The one training loop, for codec and language models, under Accelerate.
 
 Resume is exact: batches are a function of (seed, epoch), every other draw of a step a function of (seed,
-step), the learning rate a function of the step, and the metrics file forgets what came after the checkpoint.
-On one machine with one number of threads a resumed run therefore repeats the undisturbed one bit for bit.
+step, batch of the step), the learning rate a function of the step, and the metrics file forgets what came
+after the checkpoint. On one machine with one number of threads a resumed run therefore repeats the
+undisturbed one bit for bit. How ranks share the batches of a step changes nothing but the order of sums.
 """
 
 from __future__ import annotations
@@ -30,12 +31,15 @@ from .checkpoint import AveragedWeights, RunFolder
 from .config import AdversarialSettings, RunSettings, Strict
 from .rival import Rival, fuses
 from .schedule import learning_rate
+from .sharded import configure_deepspeed
 from .task import Task, Validation
 
 # What may change between two legs of one run without making it another run.
 _RESUMABLE = {
     "total_steps",
     "cooldown_steps",
+    "accumulation",  # with the ranks, it may share a step's batches anew; `_resume` holds the product
+    "activation_checkpointing",
     "num_threads",
     "num_workers",
     "log_every",
@@ -114,7 +118,8 @@ class Trainer:
         """Train to the end.
 
         Raises:
-            ConfigError: If the folder holds another run, or the run's data has changed.
+            ConfigError: If the folder holds another run, the run's data has changed, a step would take
+                another number of batches, or the model cannot be trained as the settings ask.
             SpeechLMError: If the loss stops being finite.
         """
         settings, accelerator = self.settings, self.accelerator
@@ -126,8 +131,10 @@ class Trainer:
             write_atomically(self.files.folder / "model.json", described.encode())
         accelerator.wait_for_everyone()
         set_seed(settings.seed)
-        decayed = [p for p in self.task.model.parameters() if p.dim() > 1]
-        other = [p for p in self.task.model.parameters() if p.dim() <= 1]
+        self._prepare_model()
+        trained = [p for p in self.task.model.parameters() if p.requires_grad]
+        decayed = [p for p in trained if p.dim() > 1]
+        other = [p for p in trained if p.dim() <= 1]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": other, "weight_decay": 0.0}]
         optimizer: Any = torch.optim.AdamW(
             groups,
@@ -140,7 +147,7 @@ class Trainer:
             self.task.lengths,
             self.task.max_total,
             settings.seed,
-            multiple=accelerator.num_processes * settings.accumulation,
+            multiple=self.batches_per_step,
         )
         loader: Any = DataLoader(
             _Drawn(self.task),
@@ -148,31 +155,64 @@ class Trainer:
             collate_fn=self.task.collate,
             num_workers=settings.num_workers,
         )
-        if accelerator.distributed_type == DistributedType.DEEPSPEED:
-            # batches are bounded by duration, so that DeepSpeed cannot read a size off the loader
-            plugin = accelerator.state.deepspeed_plugin
-            plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1
+        if self.is_sharded:
+            configure_deepspeed(accelerator, settings)
         model, optimizer, loader = accelerator.prepare(self.task.model, optimizer, loader)
         if self.opponent is not None:
             self.rival = Rival(*self.opponent, settings, accelerator)
         self.averages = AveragedWeights(accelerator.unwrap_model(model), settings.ema_decay)
-        progress: dict[str, Any] = self.files.restore(accelerator, self.averages) or {}
+        progress = self._resume()
+        sampler.epoch, sampler.start = progress.get("epoch", 0), progress.get("batch", 0)
+        self.writer = SummaryWriter(str(self.files.folder / "tensorboard"), purge_step=self.step)
+        self._train(model, optimizer, loader, sampler)
+        self.writer.close()
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether DeepSpeed trains."""
+        return bool(self.accelerator.distributed_type == DistributedType.DEEPSPEED)
+
+    @property
+    def batches_per_step(self) -> int:
+        """Batches whose gradients make one step, over all ranks."""
+        return self.accelerator.num_processes * self.settings.accumulation
+
+    def _prepare_model(self) -> None:
+        if not self.settings.activation_checkpointing:
+            return
+        model = self.task.model
+        if not model.supports_gradient_checkpointing:
+            raise ConfigError(
+                f"run.activation_checkpointing is for language models; {model.config.model_type} "
+                "has no blocks to compute twice: leave it out."
+            )
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def _resume(self) -> dict[str, Any]:
+        """Load the newest checkpoint; its progress, empty for a new run."""
+        progress: dict[str, Any] = self.files.restore(self.accelerator, self.averages) or {}
         if progress and progress["data"] != self.task.fingerprint:
             raise ConfigError(
                 f"{self.files.folder} was trained on other data than is there now; "
                 "choose another --run folder."
+            )
+        # an earlier release did not write it down
+        before = progress.get("batches_per_step", self.batches_per_step)
+        if before != self.batches_per_step:
+            raise ConfigError(
+                f"{self.files.folder} takes {before} batches a step (ranks times run.accumulation), "
+                f"and would take {self.batches_per_step} now; change the ranks or run.accumulation "
+                f"so that their product is {before}."
             )
         self.step = progress.get("step", 0)
         self.sums, self.counts = progress.get("sums", {}), progress.get("counts", {})
         if (
             "logged" in progress
         ):  # an earlier release counted steps: every figure was of every batch
-            batches = (self.step - progress["logged"]) * settings.accumulation
+            batches = (self.step - progress["logged"]) * self.settings.accumulation
             self.counts = dict.fromkeys(self.sums, batches)
-        sampler.epoch, sampler.start = progress.get("epoch", 0), progress.get("batch", 0)
-        self.writer = SummaryWriter(str(self.files.folder / "tensorboard"), purge_step=self.step)
-        self._train(model, optimizer, loader, sampler)
-        self.writer.close()
+        self._leave_sums_to_the_first_rank()
+        return progress
 
     def _train(
         self, model: nn.Module, optimizer: Any, loader: Any, sampler: DurationBatches
@@ -194,14 +234,15 @@ class Trainer:
                 self._seed(number % settings.accumulation)
                 if number % settings.accumulation == 0:
                     self.task.before_step(self.step)
+                    # before the backward pass, in which DeepSpeed steps
+                    for group in optimizer.param_groups:
+                        group["lr"] = learning_rate(settings, self.step)
                 with accelerator.accumulate(*trained):
                     with accelerator.autocast():
                         loss, parts = self.task.loss(model, batch, self.step)
                     accelerator.backward(loss)
                     if accelerator.sync_gradients:
                         norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
-                        for group in optimizer.param_groups:
-                            group["lr"] = learning_rate(settings, self.step)
                     optimizer.step()
                     optimizer.zero_grad()
                     if rival is not None and rival.learns_at(self.step):
@@ -221,7 +262,12 @@ class Trainer:
                         "lower run.learning_rate or use precision fp32."
                     )
                 if self.step % settings.log_every == 0 or self.step == settings.total_steps:
-                    record = {n: value / self.counts[n] for n, value in self.sums.items()}
+                    self._gather_sums()
+                    record = {
+                        n: value / self.counts[n]
+                        for n, value in self.sums.items()
+                        if self.counts[n]
+                    }
                     record["gradient_norm"] = float(norm) if norm is not None else 0.0
                     record["learning_rate"] = learning_rate(settings, self.step - 1)
                     self._log("train", record, time.monotonic() - began, self.step - timed)
@@ -239,9 +285,27 @@ class Trainer:
         bar.close()
 
     def _seed(self, part: int) -> None:
-        """Everything random in this part of this step, on this rank, starts from here."""
-        words = (self.settings.seed, self.step, part, self.accelerator.process_index)
+        """Everything random in this batch of this step starts from here, whichever rank has it."""
+        accelerator = self.accelerator
+        number = part * accelerator.num_processes + accelerator.process_index
+        words = (self.settings.seed, self.step, number, 0)
         torch.manual_seed(int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:7], "big"))
+
+    def _gather_sums(self) -> None:
+        """Make the sums of what is logged those of all ranks, on the first one; the others' become 0."""
+        if self.accelerator.num_processes == 1 or not self.sums:
+            return
+        names = sorted(self.sums)
+        own = [[self.sums[name], float(self.counts[name])] for name in names]
+        held = torch.tensor(own, dtype=torch.float64, device=self.accelerator.device)
+        whole: Any = self.accelerator.reduce(held, "sum")
+        for name, (value, count) in zip(names, whole.tolist(), strict=True):
+            self.sums[name], self.counts[name] = value, int(count)
+        self._leave_sums_to_the_first_rank()
+
+    def _leave_sums_to_the_first_rank(self) -> None:
+        if not self.accelerator.is_main_process:
+            self.sums, self.counts = dict.fromkeys(self.sums, 0.0), dict.fromkeys(self.counts, 0)
 
     def _validate(self, model: nn.Module) -> None:
         bare = self.accelerator.unwrap_model(model)
@@ -262,11 +326,13 @@ class Trainer:
                 )
 
     def _checkpoint(self, sampler: DurationBatches, consumed: int) -> None:
+        self._gather_sums()
         progress = {
             "step": self.step,
             "epoch": sampler.epoch,
             "batch": consumed,
             "data": self.task.fingerprint,
+            "batches_per_step": self.batches_per_step,
             "sums": self.sums,
             "counts": self.counts,
         }

@@ -36,7 +36,8 @@ def run_training(
         config: A YAML file; see `configs/`.
         overrides: `key.path=value`, applied to the file.
         run: Run folder; None takes `runs/<name of the file>`.
-        start_from: Codec only: run folder, codec folder or `shipped` to take the first weights from.
+        start_from: Run folder, model folder or `shipped` to take the first weights from; not for an
+            aligner.
 
     Returns:
         The run folder.
@@ -96,6 +97,6 @@ def describe_training(
 def _with_start(kind: str, overrides: list[str], start_from: str | None) -> list[str]:
     if start_from is None:
         return overrides
-    if kind != "codec":
-        raise ConfigError("--from takes codecs only; other models start untrained.")
+    if kind == "aligner":
+        raise ConfigError("--from takes codecs and language models; an aligner starts untrained.")
     return [*overrides, f"start_from={json.dumps(start_from)}"]  # JSON is YAML

@@ -31,9 +31,13 @@ from ..slm.text import (
     has_words,
     is_speakable,
 )
+from ..tokenizer.codes import CodecIdentity
+from .adapters import add_adapters
 from .batches import Draw
 from .config import LanguageModelTraining
+from .start import start_language_model
 from .task import Batch, Validation
+from .utterances import Utterances
 
 CORPUS_SYMBOLS = "corpus"  # as model.symbols: all that the phonemes of the shards hold
 _VALIDATION_ROWS = 64
@@ -68,32 +72,20 @@ class LanguageModelTask:
             raise ConfigError(
                 "shards is empty; name at least one folder written by `speechlm tokenize`."
             )
-        first = TokenShards(config.shards[0], split="train")
+        first = self._open(config.shards[0], "train", None)
         self.train_shards = [first] + [
-            TokenShards(folder, split="train", codec=first.identity) for folder in config.shards[1:]
+            self._open(folder, "train", first.identity) for folder in config.shards[1:]
         ]
         self.valid_shards = [
-            TokenShards(folder, split="valid", codec=first.identity) for folder in config.shards
+            self._open(folder, "valid", first.identity) for folder in config.shards
         ]
         if first.num_books != first.identity.num_codebooks:
             raise ConfigError(
                 f"{config.shards[0]} holds {first.num_books} of {first.identity.num_codebooks} books; "
                 "tokenize with all of them to train a language model."
             )
-        sizes, pieces = self._text_sizes()
         torch.manual_seed(config.run.seed)
-        self.model: AutoregressiveModel | NonAutoregressiveModel
-        if config.stage == "ar":
-            self.model = AutoregressiveModel(
-                AutoregressiveConfig.for_codec(first.identity, **sizes)
-            )
-        else:
-            self.model = NonAutoregressiveModel(
-                NonAutoregressiveConfig.for_codec(first.identity, **sizes)
-            )
-        if pieces is not None:
-            self.model.take_pieces(pieces)
-        self.symbols: Vocabulary = pieces or self.model.config.symbol_table
+        self.model, self.symbols = self._model(first.identity)
         self.frame_rate_hz = first.identity.frame_rate_hz
         self.prompt_range = [
             round(seconds * self.frame_rate_hz) for seconds in config.prompt_seconds
@@ -101,13 +93,41 @@ class LanguageModelTask:
         self.max_total = config.batch_frames
         self.rows = self._usable(self.train_shards)
         self.valid_rows = self._usable(self.valid_shards)
-        self.lengths = [row.num_frames + self.prompt_range[1] for row in self.rows]
-        self.by_speaker = _by_speaker(self.rows)
-        self.valid_by_speaker = _by_speaker(self.valid_rows)
+        self.lengths = (self.rows.num_frames + self.prompt_range[1]).tolist()
         read = [shards.fingerprint for shards in self.train_shards]
-        if pieces is not None:
-            read.append(hashlib.sha256(pieces.model).hexdigest())
+        if isinstance(self.symbols, PieceTokenizer):
+            read.append(hashlib.sha256(self.symbols.model).hexdigest())
         self.fingerprint = hashlib.sha256(json.dumps(read).encode()).hexdigest()
+
+    def _open(self, folder: str, split: str, codec: CodecIdentity | None) -> TokenShards:
+        share = self.config.max_damaged_share
+        return TokenShards(folder, split=split, codec=codec, max_damaged_share=share)
+
+    def _model(
+        self, codec: CodecIdentity
+    ) -> tuple[AutoregressiveModel | NonAutoregressiveModel, Vocabulary]:
+        """A new model of the recipe's sizes or the one it starts from, and what it reads."""
+        config = self.config
+        model: AutoregressiveModel | NonAutoregressiveModel
+        if config.start_from is not None:
+            model = start_language_model(config.start_from, config.stage, config.model)
+            model.config.codec_identity.require(codec, f"The token dataset {config.shards[0]}")
+            vocabulary = model.vocabulary
+            if config.lora is not None:
+                add_adapters(model, config.lora)
+            return model, vocabulary
+        if config.lora is not None:
+            raise ConfigError(
+                "The section `lora` adapts trained weights; name them with --from, or leave it out."
+            )
+        sizes, pieces = self._text_sizes()
+        if config.stage == "ar":
+            model = AutoregressiveModel(AutoregressiveConfig.for_codec(codec, **sizes))
+        else:
+            model = NonAutoregressiveModel(NonAutoregressiveConfig.for_codec(codec, **sizes))
+        if pieces is not None:
+            model.take_pieces(pieces)
+        return model, pieces or model.config.symbol_table
 
     def _text_sizes(self) -> tuple[dict[str, Any], PieceTokenizer | None]:
         """The section `model` with what its `text_model` or `symbols: corpus` stands for."""
@@ -132,7 +152,7 @@ class LanguageModelTask:
             sizes["symbols"] = [*SPECIALS, *sorted(found)]
         return sizes, None
 
-    def _usable(self, shards: list[TokenShards]) -> list[TokenRow]:
+    def _usable(self, shards: list[TokenShards]) -> Utterances:
         """Rows with text as the model reads it, with an alignment if it points, and not too long.
 
         Raises:
@@ -140,28 +160,35 @@ class LanguageModelTask:
         """
         needs_alignment = self.model.config.alignment == "pointer"
         longest = self.config.max_seconds * self.frame_rate_hz
-        found = [
-            row
-            for dataset in shards
-            for row in (dataset.row(index) for index in range(len(dataset)))
-            if self._is_readable(row)
-            and row.num_frames <= longest
-            and (len(row.durations) or not needs_alignment)
-        ]
-        if not found:
+        unknown: set[str] = set()
+
+        def is_usable(row: TokenRow) -> bool:
+            usable = (
+                self._is_readable(row)
+                and row.num_frames <= longest
+                and (len(row.durations) > 0 or not needs_alignment)
+            )
+            if usable and isinstance(self.symbols, SymbolTable):
+                unknown.update(symbol for symbol in row.phonemes if symbol not in self.symbols)
+            return usable
+
+        found = Utterances(shards, is_usable)
+        if not len(found):
             raise ConfigError(
                 f"No row of {', '.join(self.config.shards)} can be trained on: each needs "
                 + ("phonemes" if isinstance(self.symbols, SymbolTable) else "text")
                 + (" and durations, since alignment is `pointer`." if needs_alignment else ".")
             )
-        if isinstance(self.symbols, SymbolTable):
-            table = self.symbols
-            if unknown := sorted({c for row in found for c in row.phonemes if c not in table}):
-                raise ConfigError(
-                    f"The phonemes of {', '.join(self.config.shards)} hold "
-                    f"{', '.join(map(repr, unknown[:5]))}, which the English symbol table lacks; "
-                    f"set model.symbols to `{CORPUS_SYMBOLS}` to take the table from the data."
-                )
+        if unknown:
+            held = f"The phonemes of {', '.join(self.config.shards)} hold "
+            held += f"{', '.join(map(repr, sorted(unknown)[:5]))}, which "
+            raise ConfigError(
+                f"{held}the weights of {self.config.start_from} do not know; "
+                "write the corpus in their symbols, or train without --from."
+                if self.config.start_from is not None
+                else f"{held}the English symbol table lacks; "
+                f"set model.symbols to `{CORPUS_SYMBOLS}` to take the table from the data."
+            )
         return found
 
     def _is_readable(self, row: TokenRow) -> bool:
@@ -176,10 +203,11 @@ class LanguageModelTask:
 
     def item(self, draw: Draw) -> Example:
         """The utterance as target, behind a random prompt of its speaker."""
-        return self._example(self.rows[draw.index], self.by_speaker, draw.seed)
+        return self._example(self.rows, draw.index, draw.seed)
 
-    def _example(self, row: TokenRow, others: dict[str, list[TokenRow]], seed: int) -> Example:
+    def _example(self, rows: Utterances, index: int, seed: int) -> Example:
         chance = random.Random(seed)
+        row = rows[index]
         symbols = self._ids(row)
         target = Example(
             symbols,
@@ -188,10 +216,10 @@ class LanguageModelTask:
             torch.ones(row.num_frames, dtype=torch.bool),
             0,
         )
-        candidates = [other for other in others.get(row.speaker, []) if other.id != row.id]
-        if not candidates or chance.random() < self.config.no_prompt_share:
+        candidates = rows.others_of(index, row.speaker)
+        if not len(candidates) or chance.random() < self.config.no_prompt_share:
             return target
-        return _joined(self._prompt(chance.choice(candidates), chance), target)
+        return _joined(self._prompt(rows[int(chance.choice(candidates))], chance), target)
 
     def _prompt(self, row: TokenRow, chance: random.Random) -> Example:
         """A random piece of an utterance, with the symbols it covers or with the no-text symbol.
@@ -250,31 +278,20 @@ class LanguageModelTask:
 
     def validate(self, model: nn.Module) -> Validation:
         """Loss, its parts and top-10 accuracy on held-out speakers, with fixed prompts."""
-        rows = [
-            self.valid_rows[i]
-            for i in np.linspace(0, len(self.valid_rows) - 1, _VALIDATION_ROWS).astype(int)
-        ]
+        chosen = np.linspace(0, len(self.valid_rows) - 1, _VALIDATION_ROWS).astype(int).tolist()
         totals: dict[str, list[float]] = {}
         device = next(model.parameters()).device
         torch.manual_seed(_VALIDATION_SEED)  # the NAR draws its stages
-        for first in range(0, len(rows), 8):
+        for first in range(0, len(chosen), 8):
             examples = [
-                self._example(row, self.valid_by_speaker, _VALIDATION_SEED + first + number)
-                for number, row in enumerate(rows[first : first + 8])
+                self._example(self.valid_rows, index, _VALIDATION_SEED + first + number)
+                for number, index in enumerate(chosen[first : first + 8])
             ]
             batch = {name: tensor.to(device) for name, tensor in self.collate(examples).items()}
             out = model(**batch)
             for name, value in {"loss": out.loss, **_parts(out)}.items():
                 totals.setdefault(name, []).append(float(value))
         return Validation({name: float(np.nanmean(values)) for name, values in totals.items()})
-
-
-def _by_speaker(rows: list[TokenRow]) -> dict[str, list[TokenRow]]:
-    found: dict[str, list[TokenRow]] = {}
-    for row in rows:
-        if row.speaker:
-            found.setdefault(row.speaker, []).append(row)
-    return found
 
 
 def _joined(prompt: Example, target: Example) -> Example:

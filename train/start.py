@@ -1,4 +1,4 @@
-"""`--from`: the weights that a codec run starts from, out of a run folder or a codec folder."""
+"""`--from`: the weights that a run starts from, out of a run folder or an exported one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,26 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..slm.autoregressive import AutoregressiveModel
+from ..slm.nonautoregressive import NonAutoregressiveModel
+from ..slm.voices import shipped_models
 from ..tokenizer.codec import CodecModel, load_codec
 from ..tokenizer.config import CodecConfig
-from ..tokenizer.model_folder import config_from_mapping
+from ..tokenizer.model_folder import config_from_mapping, load_model
 from ..tokenizer.quantizer import MaskedChannelQuantizer
 from .checkpoint import RunFolder
 from .export import averaged_model
 
 SHIPPED = "shipped"
+# What a language model is trained with, and not what it is.
+_FREE = {
+    "dropout",
+    "input_drop",
+    "label_smoothing",
+    "advance_weight",
+    "residual_weight",
+    "condition_drop",
+}
 
 
 def start_codec(source: str, asked: Mapping[str, Any], batch_seconds: float) -> CodecModel:
@@ -47,12 +59,57 @@ def start_codec(source: str, asked: Mapping[str, Any], batch_seconds: float) -> 
     for key in asked:
         if key == "codec_id":
             model.config.codec_id = wanted.codec_id
-        elif _plain(getattr(wanted, key)) != _plain(getattr(model.config, key)):
-            raise ConfigError(
-                f"model.{key} is {getattr(wanted, key)!r}, but the weights of {source} have "
-                f"{getattr(model.config, key)!r}; leave the section `model` empty to take theirs."
-            )
+        else:
+            _require_same(key, getattr(wanted, key), getattr(model.config, key), source)
     restart_averages(model.quantizer, batch_seconds * model.config.frame_rate_hz)
+    return model
+
+
+def start_language_model(
+    source: str, stage: str, asked: Mapping[str, Any]
+) -> AutoregressiveModel | NonAutoregressiveModel:
+    """The language model that a run goes on from.
+
+    Args:
+        source: Run folder (its averaged weights), model folder, folder with `ar/` or `nar/` in it, or
+            `shipped`.
+        stage: `ar` or `nar`.
+        asked: Section `model` of the run. Empty takes everything from the weights; shares of dropout
+            and weights of losses may be new ones.
+
+    Raises:
+        ConfigError: If `asked` contradicts the weights, or they are not a model of this stage.
+        CorruptWeights: If there is no model in the folder.
+    """
+    kind: Any = AutoregressiveModel if stage == "ar" else NonAutoregressiveModel
+    folder = shipped_models() if source == SHIPPED else Path(source)
+    if RunFolder(folder).checkpoints.is_dir():
+        found, _ = averaged_model(folder)
+    else:
+        inside = folder / stage
+        if source == SHIPPED and not inside.is_dir():
+            raise ConfigError(f"No {stage.upper()} model ships; give --from a folder with one.")
+        found = load_model(inside if inside.is_dir() else folder, kind)
+    if not isinstance(found, kind):
+        raise ConfigError(
+            f"{source} is a run of {found.config.model_type}; --from needs {kind.config_class.model_type}."
+        )
+    theirs = found.config
+    free = {}
+    for key, value in asked.items():
+        if not hasattr(theirs, key):
+            raise ConfigError(
+                f"model.{key} cannot be set with weights of {source}; "
+                "leave the section `model` empty to take theirs."
+            )
+        if key in _FREE:
+            free[key] = value
+        else:
+            _require_same(key, value, getattr(theirs, key), source)
+    model: AutoregressiveModel | NonAutoregressiveModel = kind(
+        config_from_mapping({**theirs.to_dict(), **free}, kind.config_class, "The section `model`")
+    )
+    model.load_state_dict(found.state_dict())
     return model
 
 
@@ -81,6 +138,14 @@ def load_discriminators(adversary: nn.Module, source: str) -> bool:
             adversary.load_state_dict(found)
             return True
     return False
+
+
+def _require_same(key: str, asked: Any, theirs: Any, source: str) -> None:
+    if _plain(asked) != _plain(theirs):
+        raise ConfigError(
+            f"model.{key} is {asked!r}, but the weights of {source} have {theirs!r}; "
+            "leave the section `model` empty to take theirs."
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -98,6 +98,6 @@ def test_a_contradicting_model_section_is_refused_by_its_first_key(
     assert renamed.model.config.latent_size == 12
 
 
-def test_from_is_for_codecs(slm_config: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="codecs only"):
-        run_training("slm", slm_config, [], tmp_path / "run", "shipped")
+def test_an_aligner_starts_untrained(slm_config: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="an aligner starts untrained"):
+        run_training("aligner", slm_config, [], tmp_path / "run", "shipped")
