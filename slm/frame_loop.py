@@ -114,6 +114,7 @@ class FrameLoop:
         is_over: Whether no item runs any more.
     """
 
+    @torch.inference_mode()
     def __init__(
         self,
         ar: AutoregressiveModel,

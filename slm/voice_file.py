@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CorruptCodes
+from ..errors import ConfigError, CorruptCodes
 from ..tokenizer.codes import CodecIdentity
 from ..tokenizer.files import write_atomically
 from .pieces import PieceTokenizer
@@ -46,9 +46,13 @@ def save_voice(voice: Voice, path: str | os.PathLike[str]) -> None:
     """Write a voice; equal voices give equal bytes.
 
     Raises:
+        ConfigError: If the name does not end as voices do, by which `say --prompt` knows them.
         OSError: If the file cannot be written.
     """
     from safetensors.torch import save
+
+    if Path(path).suffix != SUFFIX:
+        raise ConfigError(f"{path} would not be known as a voice; let its name end in {SUFFIX}.")
 
     header = {
         "format": FORMAT,

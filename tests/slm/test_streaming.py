@@ -84,6 +84,13 @@ def test_the_stream_is_the_whole(speaker, prepared, first, most):
         assert len(pieces) > 8
 
 
+def test_a_voice_with_its_text_streams_too(speaker):
+    spoken = speaker.prepare_voice(voice(RATE), prompt_text="abc defghij klm")
+    assert len(spoken.symbols) > 1
+    whole = speaker.say(TEXT, spoken, seed=3)
+    assert torch.equal(torch.cat(list(speaker.speak_stream(TEXT, spoken, seed=3))), whole.waveform)
+
+
 def test_the_first_piece_comes_after_so_many_frames(speaker, prepared):
     stream = speaker.speak_stream(TEXT, prepared, first_frames=5)
     # what five frames decode to, without what the codec looks ahead and the fade holds back
