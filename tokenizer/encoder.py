@@ -15,7 +15,7 @@ from .config import CodecConfig
 from .spectral import frames_of, log_mels, pitch_evidence
 
 # Log-mels of speech lie between the floor, log(1e-5), and about 0: roughly to zero mean, unit variance.
-_MEL_MEAN, _MEL_SCALE = -6.5, 2.5
+MEL_MEAN, MEL_SCALE = -6.5, 2.5
 # Windows, over all items, that are analysed at once: on a CPU their spectra stay in its cache.
 _ANALYSIS_ROWS = {"cpu": 512, "cuda": 1 << 17}
 
@@ -70,7 +70,7 @@ class SpectralEncoder(nn.Module):
     def _analysed(self, frames: Tensor) -> Tensor:
         """Log-mels and pitch evidence of windows `[B, N, window_length]`, `[B, N, mels + lags]`."""
         config = self.config
-        mels = (log_mels(frames, config.sampling_rate, config.num_mels) - _MEL_MEAN) / _MEL_SCALE
+        mels = (log_mels(frames, config.sampling_rate, config.num_mels) - MEL_MEAN) / MEL_SCALE
         parts = [mels]
         if config.num_pitch_lags:
             parts.append(

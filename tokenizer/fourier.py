@@ -47,7 +47,7 @@ class Synthesis:
 
 
 @constant
-def _window_and_envelope(fft_size: int, hop: int, device: torch.device) -> Tensor:
+def window_and_envelope(fft_size: int, hop: int, device: torch.device) -> Tensor:
     """Hann window over the sum of its squares in an endless signal, float32 `[fft_size]`."""
     window = hann_window(fft_size, device)
     squares = F.pad(window.square(), (0, -fft_size % hop)).view(-1, hop).sum(0)
@@ -78,7 +78,7 @@ def overlap_add(
 def _overlap_added(spectra: Tensor, hop: int, fft_size: int, tail: Tensor | None) -> Tensor:
     """Samples and tail in one, `[B, (N - 1) * hop + fft_size]`."""
     frames = torch.fft.irfft(spectra, fft_size)
-    frames *= _window_and_envelope(fft_size, hop, spectra.device)
+    frames *= window_and_envelope(fft_size, hop, spectra.device)
     batch, count, _ = frames.shape
     hops = -(-fft_size // hop)
     added = frames.new_zeros(batch, (count + hops - 1) * hop)
@@ -102,7 +102,7 @@ class _OverlapAdd(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        window = _window_and_envelope(ctx.fft_size, ctx.hop, gradient.device)
+        window = window_and_envelope(ctx.fft_size, ctx.hop, gradient.device)
         spectra = torch.fft.rfft(gradient.unfold(1, ctx.fft_size, ctx.hop) * window)
         spectra = spectra[..., : ctx.bins]
         # an inverse real transform counts inner bins twice, and divides by its length

@@ -19,16 +19,16 @@ from torch.nn.utils import parametrize
 
 from .blocks import Carry, DepthwiseConv, FrameConv, FrameLinear
 from .codec import CodecModel
-from .encoder import _MEL_MEAN, _MEL_SCALE, SpectralEncoder
-from .fourier import FourierDecoder, _window_and_envelope
+from .encoder import MEL_MEAN, MEL_SCALE, SpectralEncoder
+from .fourier import FourierDecoder, window_and_envelope
 from .seanet import SEANetEncoder
 from .source import (
-    _CYCLE_BITS,
     BANDWIDTH,
+    CYCLE_BITS,
     MAX_LOG_GAIN,
     RESTART_VOICING,
-    _offsets,
     noise_samples,
+    pulse_offsets,
 )
 from .spectral import frames_of, hann_window, lag_transform, mel_filters
 
@@ -174,7 +174,7 @@ class _Features(nn.Module):
         bins = self.num_bins
         power = squares[..., :bins] + squares[..., bins : 2 * bins]
         mels = (torch.sqrt(power + 1e-14) @ self.filters).clamp(min=1e-5).log()
-        parts = [(mels - _MEL_MEAN) / _MEL_SCALE]
+        parts = [(mels - MEL_MEAN) / MEL_SCALE]
         if self.has_evidence:
             real, imaginary = squares[..., 2 * bins :].chunk(2, -1)
             correlation = (real + imaginary) @ self.lags
@@ -293,7 +293,7 @@ class DecoderGraph(nn.Module):
         self.register_buffer("head_weight", decoder.head.weight.detach()[rows])
         self.register_buffer("head_bias", decoder.head.bias.detach()[rows])
         del decoder.head
-        synthesis = _inverse_transform(_window_and_envelope(size, hop, _CPU), bins, length)
+        synthesis = _inverse_transform(window_and_envelope(size, hop, _CPU), bins, length)
         self.register_buffer("synthesis", synthesis.float())
         if config.has_harmonic_source:
             window = hann_window(size, _CPU)
@@ -301,10 +301,10 @@ class DecoderGraph(nn.Module):
             limits = torch.tensor([config.min_pitch_hz, config.max_pitch_hz]).log()
             self.pitch_range: list[float] = limits.tolist()
             # a tensor, because the exporter rounds numbers to single precision
-            half_step = config.synthesis_hop / config.sampling_rate * 2 ** (_CYCLE_BITS - 1)
+            half_step = config.synthesis_hop / config.sampling_rate * 2 ** (CYCLE_BITS - 1)
             self.register_buffer("half_steps", torch.tensor(half_step, dtype=torch.float64))
             self.register_buffer("analysis", analysis.float())
-            self.register_buffer("offsets", _offsets(size, config.sampling_rate, _CPU))
+            self.register_buffer("offsets", pulse_offsets(size, config.sampling_rate, _CPU))
 
     def forward(self, audio_codes: Tensor, noise_seed: Tensor | None = None) -> Tensor:
         """int64 `[B, k, T]` and a seed, int64 `[]` -> float32 `[B, T * hop]`."""
@@ -373,7 +373,7 @@ class DecoderGraph(nn.Module):
         start = torch.where(restarts, total, torch.zeros_like(total))
         for power in range(_MAX_DOUBLINGS):
             start = torch.maximum(start, F.pad(start, (1 << power, 0))[:, : start.shape[1]])
-        phase = ((total - start) & ((1 << _CYCLE_BITS) - 1)).double() / (1 << _CYCLE_BITS)
+        phase = ((total - start) & ((1 << CYCLE_BITS) - 1)).double() / (1 << CYCLE_BITS)
         pitch = pitch[..., None]
         harmonics = BANDWIDTH * config.sampling_rate / pitch
         whole = harmonics.floor()

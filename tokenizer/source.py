@@ -27,7 +27,7 @@ BANDWIDTH = 0.475  # highest harmonic, as a share of the sampling rate: 7.6 kHz 
 
 # The phase of the fundamental is an integer, in 2**-33 of a cycle: sums of integers are exact, so the phase
 # does not depend on where a signal is cut into blocks.
-_CYCLE_BITS = 33
+CYCLE_BITS = 33
 _OFF_POLE = 2e-8  # radians that keep 0/0 out of a pulse's centre: under -100 dB
 _TABLED_ROWS = 256  # frames, over all items, whose sines are worked out at once on a CPU
 _GROUP = 32  # samples whose angles are tabled once for all groups of a frame
@@ -67,7 +67,7 @@ def pulse_phase(
         Phase in cycles within [0, 1), float64 `[B, N]`, and the state to go on from.
     """
     # half a hop of each neighbour lies between two centres
-    halves = (pitch_hz.double() * (hop / sampling_rate * 2 ** (_CYCLE_BITS - 1))).round().long()
+    halves = (pitch_hz.double() * (hop / sampling_rate * 2 ** (CYCLE_BITS - 1))).round().long()
     unvoiced = voicing < RESTART_VOICING
     if before is None:
         zero = torch.zeros_like(halves[:, 0])
@@ -76,9 +76,9 @@ def pulse_phase(
     total = before.phase[:, None] + steps.cumsum(1)
     restarts = unvoiced & ~torch.cat([before.is_unvoiced[:, None], unvoiced[:, :-1]], 1)
     total = total - torch.where(restarts, total, 0).cummax(1).values
-    phase = total & ((1 << _CYCLE_BITS) - 1)
+    phase = total & ((1 << CYCLE_BITS) - 1)
     state = PhaseState(phase[:, -1], halves[:, -1], unvoiced[:, -1])
-    return phase.double() / (1 << _CYCLE_BITS), state
+    return phase.double() / (1 << CYCLE_BITS), state
 
 
 class PulseTrains:
@@ -186,7 +186,7 @@ def _sines(factors: list[Tensor], part: slice) -> Tensor:
 
 
 @constant
-def _offsets(fft_size: int, sampling_rate: int, device: torch.device) -> Tensor:
+def pulse_offsets(fft_size: int, sampling_rate: int, device: torch.device) -> Tensor:
     """Seconds from a window's centre, float32 `[fft_size]`."""
     samples = torch.arange(-(fft_size // 2), fft_size - fft_size // 2, dtype=torch.float32)
     return (samples / sampling_rate).to(device)
