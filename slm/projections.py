@@ -9,12 +9,11 @@ first divided by its own largest magnitude, so that no item depends on its neigh
 
 from __future__ import annotations
 
-import functools
 import warnings
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
@@ -25,25 +24,20 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 _PINNED = 2  # columns that hold 1 and -1: the range the kernel finds is then the same for all rows
 _LEVELS = 127
-_SMALLEST = torch.finfo(torch.float32).tiny
+_SMALLEST = 1e-30
 
 
-class Room:
-    """Memory for the rounded rows of one width; one thread's, one batch's.
-
-    Args:
-        batch_size: B.
-        size: Width of the rows.
-    """
-
-    def __init__(self, batch_size: int, size: int) -> None:
-        self.rows = torch.zeros(batch_size, size + _PINNED)
-        self.rows[:, size], self.rows[:, size + 1] = 1.0, -1.0
-        self.values = self.rows[:, :size]
+def new_room(batch_size: int, size: int) -> Tensor:
+    """Memory for the rounded rows of one width, `[B, size + 2]`; one thread's, one batch's."""
+    room = torch.zeros(batch_size, size + _PINNED)
+    room[:, size], room[:, size + 1] = 1.0, -1.0
+    return room
 
 
-class Projection:
+class Projection(nn.Module):
     """`x @ weight.T + bias` in float32, for rows as they are or behind an RMS norm.
+
+    A module only for TorchScript's sake: nothing here has a gradient.
 
     Args:
         weight: float32 `[N, D]`; a norm's gain belongs into it.
@@ -51,30 +45,27 @@ class Projection:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
         self.weight = weight.contiguous()
-        self.bias = bias
+        self.has_bias = bias is not None
+        self.bias = weight.new_zeros(0) if bias is None else bias
 
-    @property
-    def num_bytes(self) -> int:
-        """What a product reads of weights."""
-        return self.weight.numel() * self.weight.element_size()
+    def rows(self, x: Tensor, room: Tensor) -> Tensor:
+        """Map `[B, D]` to `[B, N]`; `room` is `new_room(B, D)`."""
+        return F.linear(x, self.weight, self.bias if self.has_bias else None)
 
-    def rows(self, x: Tensor, room: Room) -> Tensor:
-        """Map `[B, D]` to `[B, N]`."""
-        return F.linear(x, self.weight, self.bias)
-
-    def normed(self, padded: Tensor, x: Tensor, room: Room) -> Tensor:
+    def normed(self, padded: Tensor, x: Tensor, room: Tensor) -> Tensor:
         """Map rows divided by their root of the sum of squares.
 
         Args:
             padded: `[B, D + 1]`, behind each row what the norm adds to its squares (`NORM_EPS`).
             x: `[B, D]`, the same rows without it.
-            room: Of width D.
+            room: `new_room(B, D)`.
 
         Returns:
             `[B, N]`.
         """
-        return self.rows(x / torch.linalg.vector_norm(padded, 2, -1, True), room)
+        return self.rows(x / torch.linalg.vector_norm(padded, 2.0, [-1], True), room)
 
 
 class BFloat16Projection(Projection):
@@ -82,19 +73,21 @@ class BFloat16Projection(Projection):
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__(weight.bfloat16(), bias)
-        self.ordered: Tensor | None = None
-        if fused_linear() is not None:
+        self.is_ordered = fused_linear() is not None
+        self.ordered = self.weight
+        if self.is_ordered:
             self.ordered = torch.ops.mkldnn._reorder_linear_weight(self.weight)
 
-    def rows(self, x: Tensor, room: Room) -> Tensor:
+    def rows(self, x: Tensor, room: Tensor) -> Tensor:
         """Map `[B, D]` to `[B, N]`."""
-        if self.ordered is None:
-            mapped = F.linear(x.bfloat16(), self.weight)
-        else:
+        rounded = x.to(torch.bfloat16)
+        if self.is_ordered:
             mapped = torch.ops.mkldnn._linear_pointwise(
-                x.bfloat16(), self.ordered, None, "none", [], "none"
+                rounded, self.ordered, None, "none", [], "none"
             )
-        return mapped.float() if self.bias is None else self.bias + mapped
+        else:
+            mapped = F.linear(rounded, self.weight)
+        return self.bias + mapped if self.has_bias else mapped.to(torch.float32)
 
 
 class Int8Projection(Projection):
@@ -111,41 +104,35 @@ class Int8Projection(Projection):
             raise ConfigError(
                 "This processor's torch has no int8 products; take the precision fp32 or bf16."
             )
-        self.scale = scale
         self.single = _pack(rounded, scale)
+        # For rows with pinned columns, which have no weight.
+        self.packed = _pack(F.pad(rounded, (0, _PINNED)), scale)
         # Without the instruction for four products at once, sums of two would overflow 16 bits.
         self.halves_range = not torch.cpu._is_vnni_supported()
 
-    @functools.cached_property
-    def packed(self) -> Any:
-        """The weights for rows with pinned columns, which have no weight."""
-        return _pack(F.pad(self.weight, (0, _PINNED)), self.scale)
-
-    def rows(self, x: Tensor, room: Room) -> Tensor:
+    def rows(self, x: Tensor, room: Tensor) -> Tensor:
         """Map `[B, D]` to `[B, N]`."""
-        if len(x) == 1:
+        if x.size(0) == 1:
             return self._alone(x)
-        largest = torch.linalg.vector_norm(x, torch.inf, -1, True).clamp_min_(_SMALLEST)
+        largest = torch.linalg.vector_norm(x, float("inf"), [-1], True).clamp_min_(1e-30)
         return self._product(x, largest, largest, room)
 
-    def normed(self, padded: Tensor, x: Tensor, room: Room) -> Tensor:
+    def normed(self, padded: Tensor, x: Tensor, room: Tensor) -> Tensor:
         """As for a `Projection`."""
-        length = torch.linalg.vector_norm(padded, 2, -1, True)
-        if len(x) == 1:
+        length = torch.linalg.vector_norm(padded, 2.0, [-1], True)
+        if x.size(0) == 1:
             return self._alone(x / length)
-        largest = torch.linalg.vector_norm(padded, torch.inf, -1, True)
+        largest = torch.linalg.vector_norm(padded, float("inf"), [-1], True)
         return self._product(x, largest, largest / length, room)
 
     def _alone(self, x: Tensor) -> Tensor:
         mapped = torch.ops.quantized.linear_dynamic(x, self.single, self.halves_range)
-        return mapped if self.bias is None else mapped.add_(self.bias)
+        return mapped.add_(self.bias) if self.has_bias else mapped
 
-    def _product(self, x: Tensor, divisor: Tensor, scale: Tensor, room: Room) -> Tensor:
-        torch.div(x, divisor, out=room.values)
-        mapped = torch.ops.quantized.linear_dynamic(room.rows, self.packed, self.halves_range)
-        if self.bias is None:
-            return mapped.mul_(scale)
-        return torch.addcmul(self.bias, mapped, scale)
+    def _product(self, x: Tensor, divisor: Tensor, scale: Tensor, room: Tensor) -> Tensor:
+        torch.div(x, divisor, out=room.narrow(1, 0, x.size(1)))
+        mapped = torch.ops.quantized.linear_dynamic(room, self.packed, self.halves_range)
+        return torch.addcmul(self.bias, mapped, scale) if self.has_bias else mapped.mul_(scale)
 
 
 def _pack(weight: Tensor, scale: Tensor) -> Any:

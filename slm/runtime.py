@@ -9,6 +9,7 @@ the CPU uses it by itself (`frame_decoder.py`); training never does.
 from __future__ import annotations
 
 import math
+import warnings
 from typing import cast
 from weakref import WeakKeyDictionary
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .autoregressive import AutoregressiveModel, BookHead
-from .projections import Precision, Projection, Room, projection
+from .projections import Precision, Projection, new_room, projection
 from .transformer import NORM_EPS, Block, KeyValueCache, RMSNorm, Transformer, rotation
 
 
@@ -33,23 +34,108 @@ def _plain(linear: nn.Module, precision: str) -> Projection:
     return projection(linear.weight, linear.bias, precision)
 
 
-class _Layer:
-    """The four products of one block."""
+class _Layer(nn.Module):
+    """The step of one block."""
 
-    def __init__(self, block: Block, precision: str) -> None:
+    def __init__(self, block: Block, ffn_size: int, precision: str) -> None:
+        super().__init__()
         attention, ffn = block.attention, block.ffn
+        self.num_heads, self.head_size = attention.num_heads, attention.head_size
+        self.ffn_size = ffn_size
+        self.has_qk_norm = isinstance(attention.query_norm, RMSNorm)
         self.query_key_value = _fold(attention.query_key_value, block.attention_norm, precision)
         self.mix = _plain(attention.output, precision)
         self.gate_and_value = _fold(ffn.gate_and_value, block.ffn_norm, precision)
         self.output = _plain(ffn.output, precision)
 
+    def forward(
+        self,
+        padded: Tensor,
+        x: Tensor,
+        rooms: tuple[Tensor, Tensor],
+        turn: tuple[Tensor, Tensor],
+        past: tuple[Tensor, Tensor],
+        end: int,
+        epsilon: Tensor,
+        mask: Tensor | None,
+    ) -> None:
+        """Add the block's two outputs to `x`, and the position to `past`."""
+        keys, values = past
+        room, ffn_room = rooms
+        packed = self.query_key_value.normed(padded, x, room)
+        packed = packed.view(-1, 3, self.num_heads, self.head_size)
+        turning = packed.narrow(1, 0, 2)
+        if self.has_qk_norm:
+            length = torch.linalg.vector_norm(turning, 2.0, [-1], True)
+            turning = turning.div_(length.hypot_(epsilon))
+        half = self.head_size // 2
+        turned = torch.mul(turning, turn[0]).addcmul_(turning.roll([half], [-1]), turn[1])
+        keys.select(2, end - 1).copy_(turned.select(1, 1))
+        values.select(2, end - 1).copy_(packed.select(1, 2))
+        query = turned.select(1, 0).unsqueeze(2)
+        mixed = F.scaled_dot_product_attention(
+            query, keys.narrow(2, 0, end), values.narrow(2, 0, end), attn_mask=mask
+        )
+        x.add_(self.mix.rows(mixed.reshape(x.size(0), -1), room))
+        wide = self.gate_and_value.normed(padded, x, room)
+        size = self.ffn_size
+        hidden = F.silu(wide.narrow(1, 0, size)).mul_(wide.narrow(1, size, size))
+        x.add_(self.output.rows(hidden, ffn_room))
 
-class _Head:
-    """The two products of one book's head."""
+
+class _Layers(nn.Module):
+    """The steps of all blocks."""
+
+    def __init__(self, layers: list[_Layer]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(
+        self,
+        padded: Tensor,
+        x: Tensor,
+        rooms: tuple[Tensor, Tensor],
+        turns: tuple[Tensor, Tensor],
+        past: tuple[Tensor, Tensor],
+        end: int,
+        epsilon: Tensor,
+        mask: Tensor | None,
+    ) -> None:
+        """As for one layer; `turns` and `past` begin with a layer axis."""
+        # TorchScript unrolls a loop over modules, and knows neither zip nor strict.
+        i = 0
+        for layer in self.layers:
+            turn = turns[0][i], turns[1][i]
+            layer(padded, x, rooms, turn, (past[0][i], past[1][i]), end, epsilon, mask)
+            i += 1
+
+
+class _Head(nn.Module):
+    """One book's head."""
 
     def __init__(self, head: BookHead, precision: str) -> None:
+        super().__init__()
         self.hidden = _fold(head.hidden, head.norm, precision)
         self.logits = _plain(head.logits, precision)
+
+    def forward(self, padded: Tensor, x: Tensor, room: Tensor) -> Tensor:
+        """Logits `[B, classes]` of states `[B, D]`."""
+        return self.logits.rows(F.gelu(self.hidden.normed(padded, x, room)), room)
+
+
+def _compiled(module: nn.Module) -> nn.Module:
+    """The module without Python between its operators, where torch still has TorchScript.
+
+    Half of an int8 step's time was Python's. Torch means to drop TorchScript one day; the module
+    runs as it is then.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            script: nn.Module = torch.jit.script(module)
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return module
+    return script
 
 
 class Runtime:
@@ -58,6 +144,9 @@ class Runtime:
     Args:
         model: The trained model, in float32 on the CPU.
         precision: `fp32`, `bf16` or `int8`.
+
+    Attributes:
+        num_bytes: Bytes of weights that one step reads, heads of all books included.
     """
 
     @torch.no_grad()
@@ -66,8 +155,11 @@ class Runtime:
         self.num_heads, self.head_size = decoder.num_heads, decoder.head_size
         self.size, self.theta = model.config.hidden_size, decoder.rope_theta
         self.ffn_size, self.has_qk_norm = model.config.ffn_size, model.config.qk_norm
-        self.layers = [_Layer(cast(Block, block), precision) for block in decoder.blocks]
-        self.heads = [_Head(cast(BookHead, head), precision) for head in model.heads]
+        layers = [_Layer(cast(Block, block), self.ffn_size, precision) for block in decoder.blocks]
+        heads = [_Head(cast(BookHead, head), precision) for head in model.heads]
+        self.num_bytes = _bytes_of([*layers, *heads])
+        self.layers = _compiled(_Layers(layers).eval())
+        self.heads = [_compiled(head.eval()) for head in heads]
         self.gain = decoder.norm.weight.detach() * math.sqrt(self.size)
         self.turn_gains = self._turn_gains(decoder)
 
@@ -89,11 +181,10 @@ class Runtime:
         together = torch.stack(kept), torch.stack(swapped) * sign
         return together[0][:, None, :, None].detach(), together[1][:, None, :, None].detach()
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of weights that one step reads, heads of all books included."""
-        parts = [*self.layers, *self.heads]
-        return sum(product.num_bytes for part in parts for product in vars(part).values())
+
+def _bytes_of(parts: list[nn.Module]) -> int:
+    products = [m for part in parts for m in part.modules() if isinstance(m, Projection)]
+    return sum(m.weight.numel() * m.weight.element_size() for m in products)
 
 
 class Stepper:
@@ -112,7 +203,7 @@ class Stepper:
         # Behind each row the norm's epsilon, as one more number whose square joins the sum.
         self.padded = torch.full((batch_size, size + 1), math.sqrt(size * NORM_EPS))
         self.x = self.padded[:, :size]
-        self.room, self.ffn_room = Room(batch_size, size), Room(batch_size, runtime.ffn_size)
+        self.rooms = new_room(batch_size, size), new_room(batch_size, runtime.ffn_size)
         self.head_epsilon = torch.tensor(math.sqrt(runtime.head_size * NORM_EPS))
         angles = rotation(torch.arange(capacity), runtime.head_size, runtime.theta)
         self.cosine, self.sine = (turn[0, :, None, None] for turn in angles)  # [N, 1, 1, head_size]
@@ -134,52 +225,24 @@ class Stepper:
         Raises:
             ValueError: If the cache is full.
         """
-        runtime, batch = self.runtime, len(x)
+        runtime = self.runtime
         end = past.length + 1
         if end > past.capacity:
             raise ValueError(f"The cache holds {past.capacity} positions, {end} are needed.")
         kept, swapped = runtime.turn_gains
-        cosines = (kept * self.cosine[positions]).unbind(0)
-        sines = (swapped * self.sine[positions]).unbind(0)
-        slots = zip(
-            past.keys[:, :, :, end - 1].unbind(0),
-            past.values[:, :, :, end - 1].unbind(0),
-            past.keys[:, :, :, :end].unbind(0),
-            past.values[:, :, :, :end].unbind(0),
-            cosines,
-            sines,
-            runtime.layers,
-            strict=True,
-        )
-        heads, half = (runtime.num_heads, runtime.head_size), runtime.head_size // 2
         self.x.copy_(x)
-        for key_slot, value_slot, keys, values, cosine, sine, layer in slots:
-            packed = layer.query_key_value.normed(self.padded, self.x, self.room)
-            packed = packed.view(batch, 3, *heads)
-            turning = packed[:, :2]
-            if runtime.has_qk_norm:
-                length = torch.linalg.vector_norm(turning, 2, -1, True)
-                turning = turning.div_(length.hypot_(self.head_epsilon))
-            turned = torch.mul(turning, cosine).addcmul_(turning.roll(half, -1), sine)
-            key_slot.copy_(turned[:, 1])
-            value_slot.copy_(packed[:, 2])
-            mixed = F.scaled_dot_product_attention(
-                turned[:, 0, :, None], keys, values, attn_mask=mask
-            )
-            self.x.add_(layer.mix.rows(mixed.view(batch, -1), self.room))
-            wide = layer.gate_and_value.normed(self.padded, self.x, self.room)
-            gate, value = wide.split(runtime.ffn_size, dim=1)
-            self.x.add_(layer.output.rows(F.silu(gate).mul_(value), self.ffn_room))
+        turns = kept * self.cosine[positions], swapped * self.sine[positions]
+        memory = past.keys, past.values
+        runtime.layers(self.padded, self.x, self.rooms, turns, memory, end, self.head_epsilon, mask)
         past.length = end
         length = torch.linalg.vector_norm(self.padded, 2, -1, True)
         return torch.div(self.x, length).mul_(runtime.gain)
 
     def logits(self, book: int, state: Tensor) -> Tensor:
         """Logits of one book from the state `[B, D]` with the books before it: `[B, classes]`."""
-        head = self.runtime.heads[book]
         self.x.copy_(state)
-        hidden = F.gelu(head.hidden.normed(self.padded, self.x, self.room))
-        return head.logits.rows(hidden, self.room)
+        logits: Tensor = self.runtime.heads[book](self.padded, self.x, self.rooms[0])
+        return logits
 
 
 _Fingerprint = tuple[tuple[int, int], ...]
