@@ -105,8 +105,11 @@ class FrameDecoder:
         model = self.model
         x = previous + model.segment.weight[TARGET]
         if model.uses_pointer:
-            item = torch.arange(len(x), device=x.device)
-            x = x + self.context[item, pointer] + model.age(age)
+            if len(x) == 1:
+                text = self.context[0].index_select(0, pointer)
+            else:
+                text = self.context[torch.arange(len(x), device=x.device), pointer]
+            x = x + text + model.age(age)
         mask = None
         if self.is_visible is not None:
             mask = self.is_visible[:, None, None, : self.cache.length + 1]

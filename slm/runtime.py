@@ -84,30 +84,46 @@ class _Layer(nn.Module):
 
 
 class _Layers(nn.Module):
-    """The steps of all blocks."""
+    """The steps of all blocks, and the last norm.
 
-    def __init__(self, layers: list[_Layer]) -> None:
+    Args:
+        layers: One a block.
+        turn_gains: What cosine and sine are multiplied by, two `[layers, 1, 2, 1, head_size]`.
+        gain: `[D]`, of the last norm.
+    """
+
+    def __init__(
+        self, layers: list[_Layer], turn_gains: tuple[Tensor, Tensor], gain: Tensor
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
+        self.kept, self.swapped = turn_gains
+        self.gain = gain
 
     def forward(
         self,
+        given: Tensor,
         padded: Tensor,
         x: Tensor,
         rooms: tuple[Tensor, Tensor],
-        turns: tuple[Tensor, Tensor],
+        angles: tuple[Tensor, Tensor],
+        positions: Tensor,
         past: tuple[Tensor, Tensor],
         end: int,
         epsilon: Tensor,
         mask: Tensor | None,
-    ) -> None:
-        """As for one layer; `turns` and `past` begin with a layer axis."""
+    ) -> Tensor:
+        """State `[B, D]` of the position `end - 1`; arguments as in `Stepper.step` and `_Layer`."""
+        x.copy_(given)
+        cosines = (self.kept * angles[0].index_select(0, positions)).unbind(0)
+        sines = (self.swapped * angles[1].index_select(0, positions)).unbind(0)
         # TorchScript unrolls a loop over modules, and knows neither zip nor strict.
         i = 0
         for layer in self.layers:
-            turn = turns[0][i], turns[1][i]
+            turn = cosines[i], sines[i]
             layer(padded, x, rooms, turn, (past[0][i], past[1][i]), end, epsilon, mask)
             i += 1
+        return torch.div(x, torch.linalg.vector_norm(padded, 2.0, [-1], True)).mul_(self.gain)
 
 
 class _Head(nn.Module):
@@ -158,10 +174,9 @@ class Runtime:
         layers = [_Layer(cast(Block, block), self.ffn_size, precision) for block in decoder.blocks]
         heads = [_Head(cast(BookHead, head), precision) for head in model.heads]
         self.num_bytes = _bytes_of([*layers, *heads])
-        self.layers = _compiled(_Layers(layers).eval())
+        gain = decoder.norm.weight.detach() * math.sqrt(self.size)
+        self.layers = _compiled(_Layers(layers, self._turn_gains(decoder), gain).eval())
         self.heads = [_compiled(head.eval()) for head in heads]
-        self.gain = decoder.norm.weight.detach() * math.sqrt(self.size)
-        self.turn_gains = self._turn_gains(decoder)
 
     def _turn_gains(self, decoder: Transformer) -> tuple[Tensor, Tensor]:
         """What cosine and sine are multiplied by: two `[layers, 1, 2, 1, head_size]`."""
@@ -206,7 +221,8 @@ class Stepper:
         self.rooms = new_room(batch_size, size), new_room(batch_size, runtime.ffn_size)
         self.head_epsilon = torch.tensor(math.sqrt(runtime.head_size * NORM_EPS))
         angles = rotation(torch.arange(capacity), runtime.head_size, runtime.theta)
-        self.cosine, self.sine = (turn[0, :, None, None] for turn in angles)  # [N, 1, 1, head_size]
+        cosine, sine = (turn[0, :, None, None] for turn in angles)
+        self.angles = cosine, sine  # [N, 1, 1, head_size]
 
     def step(
         self, x: Tensor, positions: Tensor, mask: Tensor | None, past: KeyValueCache
@@ -229,14 +245,20 @@ class Stepper:
         end = past.length + 1
         if end > past.capacity:
             raise ValueError(f"The cache holds {past.capacity} positions, {end} are needed.")
-        kept, swapped = runtime.turn_gains
-        self.x.copy_(x)
-        turns = kept * self.cosine[positions], swapped * self.sine[positions]
-        memory = past.keys, past.values
-        runtime.layers(self.padded, self.x, self.rooms, turns, memory, end, self.head_epsilon, mask)
+        state: Tensor = runtime.layers(
+            x,
+            self.padded,
+            self.x,
+            self.rooms,
+            self.angles,
+            positions,
+            (past.keys, past.values),
+            end,
+            self.head_epsilon,
+            mask,
+        )
         past.length = end
-        length = torch.linalg.vector_norm(self.padded, 2, -1, True)
-        return torch.div(self.x, length).mul_(runtime.gain)
+        return state
 
     def logits(self, book: int, state: Tensor) -> Tensor:
         """Logits of one book from the state `[B, D]` with the books before it: `[B, classes]`."""
