@@ -39,6 +39,9 @@ def prepare(
         str | None,
         typer.Option(metavar="LANGUAGE", help="Write phonemes where there are none, e.g. en-us."),
     ] = None,
+    require_phonemes: Annotated[
+        bool, typer.Option("--require-phonemes", help="Drop recordings without phonemes.")
+    ] = False,
     valid_share: Annotated[float, typer.Option(help="Share of held-out speakers.")] = 0.05,
     valid_pattern: Annotated[
         str | None, typer.Option(help="Hold out the speakers that this pattern finds instead.")
@@ -65,6 +68,9 @@ def prepare(
         float | None,
         typer.Option(help="Drop recordings clipped more than this."),
     ] = None,
+    min_bandwidth_share: Annotated[
+        float | None, typer.Option(help="The same as a share of half the sampling rate.")
+    ] = None,
     min_bandwidth_hz: Annotated[
         float | None,
         typer.Option(help="Drop recordings that end below."),
@@ -79,6 +85,15 @@ def prepare(
             metavar="LEAST MOST", help="Drop transcripts too short or long for their speech."
         ),
     ] = None,
+    apparent_speed: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LEAST MOST", help="Drop what sounds slower or faster: wrong sampling rates."
+        ),
+    ] = None,
+    keep_duplicates: Annotated[
+        bool, typer.Option("--keep-duplicates", help="Keep recordings with the same samples.")
+    ] = False,
     near_duplicates: Annotated[
         bool,
         typer.Option("--near-duplicates", help="Drop copies in another encoding or level too."),
@@ -102,13 +117,17 @@ def prepare(
             loudness_lufs=loudness_lufs,
             max_clipped_share=max_clipped_share,
             min_bandwidth_hz=min_bandwidth_hz,
+            min_bandwidth_share=min_bandwidth_share,
             scripts=tuple(scripts.split(",")) if scripts else (),
             characters_per_second=characters_per_second,
+            apparent_speed=apparent_speed,
+            duplicates=not keep_duplicates,
             near_duplicates=near_duplicates,
         ),
         layout=layout,
         reader_options=parse_options(reader_options or []),
         require_text=not allow_missing_text,
+        require_phonemes=require_phonemes,
         front_end=None if phonemes is None else default_front_end(phonemes),
         valid_share=valid_share,
         valid_pattern=valid_pattern,
