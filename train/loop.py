@@ -31,7 +31,7 @@ from .checkpoint import AveragedWeights, RunFolder
 from .config import AdversarialSettings, RunSettings, Strict
 from .rival import Rival, fuses
 from .schedule import learning_rate
-from .sharded import configure_deepspeed
+from .sharded import configure_deepspeed, count_processor_ranks
 from .task import Task, Validation
 
 # What may change between two legs of one run without making it another run.
@@ -102,6 +102,8 @@ class Trainer:
         on_processors = not torch.accelerator.is_available()
         deepspeed = parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")
         device = PartialState(cpu=on_processors and not deepspeed).device
+        if on_processors and deepspeed:
+            count_processor_ranks()
         self.precision = "bf16" if settings.precision == "bf16" and fast_bf16(device) else "no"
         self.accelerator = Accelerator(
             mixed_precision=self.precision, gradient_accumulation_steps=settings.accumulation

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from torch import distributed
 
 from ..errors import ConfigError
 from .config import RunSettings
@@ -33,3 +34,11 @@ def configure_deepspeed(accelerator: Accelerator, settings: RunSettings) -> None
     asked["gradient_accumulation_steps"] = settings.accumulation
     asked["gradient_clipping"] = settings.clip_norm
     asked.pop("train_batch_size", None)
+
+
+def count_processor_ranks() -> None:
+    """Tell Accelerate of the ranks that DeepSpeed joined on processors; it takes each for the only one."""
+    if distributed.is_initialized():
+        state: Any = PartialState()
+        state.num_processes = distributed.get_world_size()
+        state.process_index = state.local_process_index = distributed.get_rank()
