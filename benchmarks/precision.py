@@ -2,9 +2,10 @@
 
     python benchmarks/precision.py --json build/precision.json
 
-Two texts are forced: utterances that the model itself speaks (float32, seeded), and the recordings behind
-the shipped voices. `kl` is the divergence of the float32 distribution from the precision's in nats a code;
-`top1` how often both find the same code likeliest; `loss` the mean negative log-likelihood a code.
+Utterances that the model itself speaks (float32, seeded) are forced, and the recordings behind the shipped
+voices where they bring their text and pointer. `kl` is the divergence of the float32 distribution from the
+precision's in nats a code; `top1` how often both find the same code likeliest; `loss` the mean negative
+log-likelihood a code.
 """
 
 from __future__ import annotations
