@@ -42,17 +42,27 @@ class Projection(nn.Module):
     Args:
         weight: float32 `[N, D]`; a norm's gain belongs into it.
         bias: float32 `[N]` or None.
+
+    Attributes:
+        num_bytes: What a product reads of weights.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
         self.weight = weight.contiguous()
+        self.num_bytes = weight.numel() * weight.element_size()
         self.has_bias = bias is not None
         self.bias = weight.new_zeros(0) if bias is None else bias
+        self.is_ordered = fused_linear() is not None and weight.is_floating_point()
+        if self.is_ordered:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
 
     def rows(self, x: Tensor, room: Tensor) -> Tensor:
         """Map `[B, D]` to `[B, N]`; `room` is `new_room(B, D)`."""
-        return F.linear(x, self.weight, self.bias if self.has_bias else None)
+        bias = self.bias if self.has_bias else None
+        if self.is_ordered:
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight, bias, "none", [], "none")
+        return F.linear(x, self.weight, bias)
 
     def normed(self, padded: Tensor, x: Tensor, room: Tensor) -> Tensor:
         """Map rows divided by their root of the sum of squares.
@@ -73,17 +83,13 @@ class BFloat16Projection(Projection):
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__(weight.bfloat16(), bias)
-        self.is_ordered = fused_linear() is not None
-        self.ordered = self.weight
-        if self.is_ordered:
-            self.ordered = torch.ops.mkldnn._reorder_linear_weight(self.weight)
 
     def rows(self, x: Tensor, room: Tensor) -> Tensor:
         """Map `[B, D]` to `[B, N]`."""
         rounded = x.to(torch.bfloat16)
         if self.is_ordered:
             mapped = torch.ops.mkldnn._linear_pointwise(
-                rounded, self.ordered, None, "none", [], "none"
+                rounded, self.weight, None, "none", [], "none"
             )
         else:
             mapped = F.linear(rounded, self.weight)

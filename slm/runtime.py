@@ -199,7 +199,7 @@ class Runtime:
 
 def _bytes_of(parts: list[nn.Module]) -> int:
     products = [m for part in parts for m in part.modules() if isinstance(m, Projection)]
-    return sum(m.weight.numel() * m.weight.element_size() for m in products)
+    return sum(product.num_bytes for product in products)
 
 
 class Stepper:
