@@ -222,9 +222,9 @@ def compare_steps(report: Report, threads: int, rounds: int, frames: int) -> Non
     theirs = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         for cache in ("dynamic", "static"):
-            system = TheirSteps(model.config, dtype, cache)
-            theirs["transformers", name, cache] = system
-            runs.append((("transformers", name, cache), lambda s=system: s(frames)))  # type: ignore[misc]
+            peer = TheirSteps(model.config, dtype, cache)
+            theirs["transformers", name, cache] = peer
+            runs.append((("transformers", name, cache), lambda s=peer: s(frames)))  # type: ignore[misc]
     read = bandwidth()
     for _ in range(rounds):
         for key, run in runs:
@@ -291,7 +291,7 @@ def summarize(report: Report, threads: list[int], precision: str) -> None:
         report.best("share_of_bandwidth_limit", system="model", precision=precision, threads=count)
         for count in threads
     ]
-    spoken = {"system": "say", "precision": precision}
+    spoken: dict[str, Any] = {"system": "say", "precision": precision}
     report.summary = {
         "precision": precision,
         "step_ratio_to_transformers": round(min(ratios["step"]), 2),
