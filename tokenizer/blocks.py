@@ -170,9 +170,9 @@ class FrameConv(nn.Module):
         return dense_conv(rows, self.conv.weight, self.conv.bias, matrix=matrix), mask
 
 
-def conv_matrix(weight: Tensor) -> Tensor:
+def conv_matrix(weight: Tensor, *, is_tap_major: bool = False) -> Tensor:
     """A convolution's weight as `dense_conv` multiplies with it."""
-    return packed(weight.flatten(1))
+    return packed((weight.transpose(1, 2) if is_tap_major else weight).flatten(1))
 
 
 def dense_conv(
@@ -181,6 +181,8 @@ def dense_conv(
     bias: Tensor | None,
     stride: int = 1,
     matrix: Tensor | None = None,
+    *,
+    is_tap_major: bool = False,
 ) -> Tensor:
     """Convolution without padding as one matrix product, whose rows depend on nothing but their window.
 
@@ -188,6 +190,8 @@ def dense_conv(
         rows: `[B, N, D_in]`.
         weight: `[D_out, D_in, kernel_size]`.
         matrix: The weight's `conv_matrix`, if it was made before.
+        is_tap_major: Whether sums run tap by tap, as rows lie in memory, and not channel by channel: less to
+            move where rows are many. The other order is that of the shipped weights' codes.
 
     Returns:
         `[B, (N - kernel_size) // stride + 1, D_out]`, empty where N is too small.
@@ -202,8 +206,13 @@ def dense_conv(
         for tap in range(kernel):
             out = torch.addcmul(out, rows[:, tap : tap + count], weight[:, 0, tap])
         return out
-    windows = rows if kernel == stride == 1 else rows.unfold(1, kernel, stride).flatten(2)
-    return linear(windows, weight.flatten(1) if matrix is None else matrix, bias)
+    windows = rows
+    if not kernel == stride == 1:
+        windows = rows.unfold(1, kernel, stride)
+        windows = (windows.transpose(2, 3) if is_tap_major else windows).flatten(2)
+    if matrix is None:
+        matrix = conv_matrix(weight, is_tap_major=is_tap_major)
+    return linear(windows, matrix, bias)
 
 
 def _depthwise(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -40,13 +40,15 @@ class _Conv(nn.Module):
         weight, matrix = self._weights(
             self._normed, *self.conv.parametrizations.weight.parameters()
         )
-        hidden = dense_conv(rows, weight, self.conv.bias, self.context.stride, matrix)
+        hidden = dense_conv(
+            rows, weight, self.conv.bias, self.context.stride, matrix, is_tap_major=True
+        )
         return hidden, centres, mask
 
     def _normed(self, *_: Tensor) -> tuple[Tensor, Tensor]:
         """The weight that magnitude and direction make, and its matrix."""
         weight = self.conv.weight
-        return weight, conv_matrix(weight)
+        return weight, conv_matrix(weight, is_tap_major=True)
 
 
 class _Residual(nn.Module):
