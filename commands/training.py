@@ -26,9 +26,13 @@ def train(
         typer.Option(
             "--from",
             metavar="FOLDER",
-            help="Fine-tune the codec of this run or codec folder, or `shipped`.",
+            help="Fine-tune the codec or language model of this run or folder, or `shipped`.",
         ),
     ] = None,
+    overfit: Annotated[
+        bool,
+        typer.Option("--overfit", help="Learn one batch by heart: is the set-up sound? (slm)"),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained, its size and its cost.")
     ] = False,
@@ -36,6 +40,15 @@ def train(
     """Train a codec, a speech language model or an aligner from a recipe."""
     from ..train.run import describe_training, run_training
 
+    if overfit:
+        from ..errors import ConfigError
+        from ..train.overfit import overfit_batch
+
+        if kind != "slm":
+            raise ConfigError("--overfit proves the set-up of a language model; use `train slm`.")
+        found = overfit_batch(config, overrides or [], start_from)
+        typer.echo(found.verdict())
+        raise typer.Exit(not found.is_sound)
     if dry_run:
         typer.echo(describe_training(kind, config, overrides or [], start_from).table())
         return

@@ -6,6 +6,7 @@ people what the tokens are and how to hear them. The index follows it and makes 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,7 +77,7 @@ tags:
 size_categories:
 - {_size_category(sum(receipt.rows for receipt in whole))}
 configs:
-- config_name: default
+- config_name: tokens-{_content_id(whole)}
   data_files:
 {files}
 ---
@@ -117,6 +118,16 @@ waveform = codec.synthesize(codes_of([row], codec.identity))[0]  # at {codec.sam
 Unknown: state that of the recordings, here and in `license:` above. Tokens can be turned back into
 the voices of the people who spoke; what their consent covers holds for the tokens too.
 """
+
+
+def _content_id(shards: Sequence[ShardReceipt]) -> str:
+    """What `datasets` keeps its copy under.
+
+    For a local folder it looks at the folder's name and the configurations of the card only: under
+    one name, two datasets called `tokens` would be taken for each other.
+    """
+    listed = "\n".join(f"{receipt.name} {receipt.sha256}" for receipt in shards)
+    return hashlib.sha256(listed.encode()).hexdigest()[:12]
 
 
 def _table_row(

@@ -119,7 +119,7 @@ def overfit_batch(
     task = LanguageModelTask(read)
     model = task.model
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    model.to(device)
+    model.to(device)  # type: ignore[arg-type]
     for name in (name for name in _REGULARISATION if hasattr(model.config, name)):
         setattr(model.config, name, 0.0)
     for part in model.modules():

@@ -42,6 +42,14 @@ def test_a_row_of_load_dataset_becomes_the_waveform_that_its_codes_decode_to(spo
             assert torch.equal(heard, wanted)
 
 
+def test_two_datasets_of_one_folder_name_are_told_apart(tmp_path):
+    cache = str(tmp_path / "cache")
+    for place, count in (("a", 1), ("b", 3)):
+        folder = tmp_path / place / "tokens"
+        write_dataset(folder, [[make_row(i, 6) for i in range(count)]], CODEC)
+        assert len(datasets.load_dataset(str(folder), split="train", cache_dir=cache)) == count
+
+
 def test_the_lines_of_the_card_run(spoken, monkeypatch):
     codec, codes, folder = spoken
     monkeypatch.setattr(speechlm, "load_codec", lambda: codec, raising=False)
