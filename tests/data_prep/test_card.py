@@ -46,6 +46,7 @@ def test_two_datasets_of_one_folder_name_are_told_apart(tmp_path):
     cache = str(tmp_path / "cache")
     for place, count in (("a", 1), ("b", 3)):
         folder = tmp_path / place / "tokens"
+        folder.parent.mkdir()
         write_dataset(folder, [[make_row(i, 6) for i in range(count)]], CODEC)
         assert len(datasets.load_dataset(str(folder), split="train", cache_dir=cache)) == count
 
