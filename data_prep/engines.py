@@ -89,6 +89,7 @@ def make_in_processes(
     context = multiprocessing.get_context("forkserver" if has_server else "spawn")
     if has_server:  # torch is imported once, and its pages shared
         context.set_forkserver_preload(["speechlm.tokenizer.codec", __name__])
+    strangers = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, _begin_worker, (recipe,))
     try:
         sizes = {pool.submit(_make_in_worker, job): len(job.utterances) for job in jobs}
@@ -97,6 +98,9 @@ def make_in_processes(
             tell(sizes[future])
             yield made
     except BrokenProcessPool as error:
+        # A worker that was being started when the pool broke is not ended by it, and waited for
+        for child in set(multiprocessing.active_children()) - strangers:
+            child.terminate()
         raise SpeechLMError(
             f"One of {workers} processes was killed, perhaps for want of memory; finished shards "
             "are kept: run again, with fewer workers or a smaller batch_seconds, to go on."
