@@ -91,7 +91,6 @@ def test_adapters_alone_are_trained_and_the_export_is_their_sum_with_the_weights
         (["model={hidden_size: 64}"], r"model\.hidden_size is 64, but"),
         (["model={text_model: pieces}"], r"model\.text_model cannot be set"),
         (["stage=nar", "model={}"], "needs speechlm-nar"),
-        (["model={}", "lora={targets: [nothing]}"], "no linear layer"),
     ],
 )
 def test_what_contradicts_the_weights_is_refused(
@@ -99,6 +98,12 @@ def test_what_contradicts_the_weights_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
         task(slm_config, f"start_from={trained}", *overrides)
+
+
+def test_adapters_for_no_layer_are_refused(trained: Path, slm_config: Path) -> None:
+    pytest.importorskip("peft")
+    with pytest.raises(ConfigError, match="no linear layer"):
+        task(slm_config, f"start_from={trained}", "model={}", "lora={targets: [nothing]}")
 
 
 def test_other_codecs_and_adapters_of_nothing_are_refused(slm_config: Path) -> None:
