@@ -11,19 +11,18 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import ConfigError, MissingExtra, SpeechLMError
 from .jobs import MadeShard, ShardJob, ShardMaker, ShardRecipe, Tell
 from .receipts import ShardReceipt
+from .worker_pool import end_workers, start_workers
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -84,13 +83,9 @@ def make_in_processes(
     workers = min(workers, max(1, len(jobs)))
     share = max(1, usable_cores() // workers)
     recipe = replace(recipe, num_threads=recipe.num_threads or share)
-    # Never a fork of this process: torch's threads and CUDA would not survive it
-    has_server = "forkserver" in multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if has_server else "spawn")
-    if has_server:  # torch is imported once, and its pages shared
-        context.set_forkserver_preload(["speechlm.tokenizer.codec", __name__])
     strangers = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, context, _begin_worker, (recipe,))
+    preload = ["speechlm.tokenizer.codec", __name__]  # torch is imported once, its pages shared
+    pool = start_workers(workers, _begin_worker, (recipe,), preload)
     try:
         sizes = {pool.submit(_make_in_worker, job): len(job.utterances) for job in jobs}
         for future in as_completed(sizes):
@@ -99,8 +94,7 @@ def make_in_processes(
             yield made
     except BrokenProcessPool as error:
         # A worker that was being started when the pool broke is not ended by it, and waited for
-        for child in set(multiprocessing.active_children()) - strangers:
-            child.terminate()
+        end_workers(strangers)
         raise SpeechLMError(
             f"One of {workers} processes was killed, perhaps for want of memory; finished shards "
             "are kept: run again, with fewer workers or a smaller batch_seconds, to go on."
@@ -118,14 +112,6 @@ def _begin_worker(recipe: ShardRecipe) -> None:
 
     keep_freed_memory()
     _maker = ShardMaker(recipe)
-    parent = multiprocessing.parent_process()
-    if parent is not None:  # a pool's workers would outlive a killed parent, waiting for jobs
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
 
 
 def _make_in_worker(job: ShardJob) -> MadeShard:

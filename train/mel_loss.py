@@ -114,8 +114,8 @@ def log_mel_distance(
         scales: Spectrograms to compare.
         floor: Mels below it count as it, on a scale where a full-scale sine peaks near 1.
         loudness: Power of the original's mels that weighs their gaps, within each item: at 0 a soft
-            band counts as much as a loud one; 0.3 is about how loudness grows with amplitude (Stevens
-            gives 0.6 for a tone's; half of it leaves the soft ones a say).
+            band counts as much as a loud one. Loudness grows about as the amplitude to the power of
+            0.6 (Stevens); 0.3 leaves the soft ones a say.
 
     Returns:
         Scalar, in nepers.

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
 
@@ -17,6 +14,7 @@ import torch
 
 from ..manifest import storable
 from ..readers.entry import Recording, Rejection
+from ..worker_pool import end_workers, start_workers
 from .options import CleaningOptions
 from .recording import Verdict, clean_recording
 
@@ -60,6 +58,7 @@ class CleaningWorkers:
         self._settings = (options, out, require_text)
         self._pool: ProcessPoolExecutor | None = None
         self._solo: ProcessPoolExecutor | None = None
+        self._strangers = set(multiprocessing.active_children())
 
     def submit(self, recording: Recording) -> Task:
         """Begin to judge an entry."""
@@ -100,14 +99,7 @@ class CleaningWorkers:
             )
 
     def _start(self, workers: int) -> ProcessPoolExecutor:
-        kinds = multiprocessing.get_all_start_methods()
-        # A fork of this process would inherit torch's threads in a state of no use
-        context = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
-        if "forkserver" in kinds:
-            context.set_forkserver_preload([__name__])
-        return ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_begin, initargs=(self._settings,)
-        )
+        return start_workers(workers, _begin, (self._settings,), [__name__])
 
     def __enter__(self) -> CleaningWorkers:
         return self
@@ -120,22 +112,14 @@ class CleaningWorkers:
     ) -> None:
         for pool in (self._pool, self._solo):
             if pool is not None:
-                pool.shutdown(wait=error is None, cancel_futures=True)
+                pool.shutdown(wait=False, cancel_futures=True)
+        end_workers(self._strangers)  # of pools that broke, too
 
 
 def _begin(settings: tuple[CleaningOptions, Path, bool]) -> None:
     global _settings
     _settings = settings
     torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
-
-
-def _follow(sentinel: int) -> None:
-    """End with the parent: one that is killed tells its pool nothing."""
-    wait([sentinel])
-    os._exit(1)
 
 
 def _judge(recording: Recording) -> Verdict:
