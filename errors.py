@@ -23,6 +23,10 @@ class CorruptCodes(SpeechLMError):
     """A `.codes` file whose bytes or header are not what the format promises."""
 
 
+class CorruptStream(SpeechLMError):
+    """A bitstream or packet whose bytes are not what the format promises."""
+
+
 class CorruptShard(SpeechLMError):
     """A token shard whose bytes, schema or checksum are not what was written."""
 

@@ -1,0 +1,1 @@
+"""`Codes` <-> bits: a bitstream that decodes anywhere."""
