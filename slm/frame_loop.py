@@ -13,6 +13,7 @@ from transformers import LogitsProcessorList
 from ..errors import ConfigError
 from .autoregressive import AutoregressiveModel
 from .constraints import ShortestLength, SilenceCap
+from .frame_decoder import FrameDecoder
 from .group_decoder import decoder_for
 from .guidance import guided, unconditional
 from .length import Corridor, LengthBounds
@@ -54,10 +55,13 @@ class _FrameSampler:
         """Whether each item brings its unconditional half."""
         return self.guidance != 1
 
-    def codes(self, state: Tensor, past: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    def codes(
+        self, decoder: FrameDecoder, state: Tensor, past: Tensor, uniforms: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Codes and their log-probability.
 
         Args:
+            decoder: What gave the state.
             state: `[B, D]`; `[2 B, D]` with guidance, the unconditional items last.
             past: int64 `[B, t, ar_books]`.
             uniforms: `[B, num_draws]`.
@@ -68,10 +72,10 @@ class _FrameSampler:
         chosen: list[Tensor] = []
         total = state.new_zeros(len(past))
         for book, sampler in enumerate(self.samplers):
-            scores = self._mixed(self.model.heads[book](state))
+            scores = self._mixed(decoder.book_logits(book, state))
             pair = uniforms[:, DRAWS_PER_CODE * book : DRAWS_PER_CODE * (book + 1)]
             code = sampler(scores, past[:, :, book], pair)
-            total += scores.gather(1, code[:, None])[:, 0] - scores.logsumexp(-1)
+            total += scores.log_softmax(-1).gather(1, code[:, None])[:, 0]
             chosen.append(code)
             if book + 1 < len(self.samplers):
                 known = code.clamp(max=self.model.config.codebook_size - 1)
@@ -173,7 +177,7 @@ class FrameLoop:
             known = previous, pointer.repeat(2), age.repeat(2)
         state = self.decoder.step(*known)
         uniforms = self.uniforms[:, frame]
-        chosen, chance = self.sampler.codes(state, self.codes[:, :frame], uniforms)
+        chosen, chance = self.sampler.codes(self.decoder, state, self.codes[:, :frame], uniforms)
         self.log_probability += chance * self.is_running
         if ar.uses_pointer:
             self._walk(state, uniforms[:, -1])

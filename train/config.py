@@ -213,6 +213,9 @@ class LanguageModelTraining(Strict):
         prompt_text_share: Share of items whose prompt keeps its transcript.
         no_prompt_share: Share of items without a prompt.
         prompt_loss: Whether prompt frames with their transcript count in the loss.
+        attention_prior_steps: Last step of the full prior on attention that text is spoken in order,
+            and first step without (`slm/attention_prior.py`); `[0, 0]` is none. For AR models without
+            a pointer.
         max_seconds: Longer utterances are left out.
         max_damaged_share: Share of the rows that may be left out as damaged; see `TokenShards`.
         start_from: Run folder, exported model folder, or `shipped`, whose weights the run starts
@@ -229,11 +232,19 @@ class LanguageModelTraining(Strict):
     prompt_text_share: float = Field(0.5, ge=0, le=1)
     no_prompt_share: float = Field(0.0, ge=0, le=1)
     prompt_loss: bool = True
+    attention_prior_steps: tuple[int, int] = (0, 0)
     max_seconds: float = Field(16.0, gt=0)
     max_damaged_share: float = Field(0.0, ge=0, le=1)
     start_from: str | None = None
     lora: LoraSettings | None = None
     run: RunSettings = RunSettings()
+
+    @model_validator(mode="after")
+    def _prior_fades(self) -> LanguageModelTraining:
+        full, gone = self.attention_prior_steps
+        if not 0 <= full <= gone:
+            raise ValueError("attention_prior_steps must rise from 0")
+        return self
 
 
 class AlignerTraining(Strict):

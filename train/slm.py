@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..data_prep.shards import TokenRow, TokenShards
 from ..errors import ConfigError
+from ..slm.attention_prior import prior_strength
 from ..slm.autoregressive import AutoregressiveModel, AutoregressiveOutput
 from ..slm.config import AutoregressiveConfig, NonAutoregressiveConfig
 from ..slm.nonautoregressive import NonAutoregressiveModel, NonAutoregressiveOutput
@@ -86,6 +87,11 @@ class LanguageModelTask:
             )
         torch.manual_seed(config.run.seed)
         self.model, self.symbols = self._model(first.identity)
+        if config.attention_prior_steps[1] and self._prior_model() is None:
+            raise ConfigError(
+                "attention_prior_steps leads an AR model with alignment `prefix`, and this is "
+                "another; leave it out."
+            )
         self.frame_rate_hz = first.identity.frame_rate_hz
         self.prompt_range = [
             round(seconds * self.frame_rate_hz) for seconds in config.prompt_seconds
@@ -269,7 +275,17 @@ class LanguageModelTask:
         }
 
     def before_step(self, step: int) -> None:
-        """Nothing to do."""
+        """Let the belief that text is spoken in order go, where the recipe asks for one."""
+        model = self._prior_model()
+        if model is not None:
+            model.prior_strength = prior_strength(step, *self.config.attention_prior_steps)
+
+    def _prior_model(self) -> AutoregressiveModel | None:
+        """The model, if it has to find the alignment by itself."""
+        model = self.model
+        if isinstance(model, AutoregressiveModel) and not model.uses_pointer:
+            return model
+        return None
 
     def loss(self, model: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The model's own loss, with its parts by book."""

@@ -9,6 +9,7 @@ from transformers import (
     LlamaForCausalLM,
     LogitsProcessor,
     LogitsProcessorList,
+    SuppressTokensLogitsProcessor,
     TopKLogitsWarper,
 )
 
@@ -62,6 +63,26 @@ def test_filters_keep_the_codes_they_should(settings, kept):
     scores = torch.tensor([[0.0, 1.0, 2.0, 3.0]])  # probabilities .03 .09 .24 .64
     filtered = SamplingConfig(**settings).processors()(NOTHING, scores)
     assert set(torch.nonzero(filtered[0] > -torch.inf).flatten().tolist()) == kept
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
+def test_the_short_way_through_top_k_gives_what_the_filters_leave(temperature):
+    scores = torch.randn(1, 40, generator=torch.Generator().manual_seed(1))
+    filters = SamplingConfig(temperature=temperature, top_k=5).processors()
+    sampler = BookSampler(filters)
+    count = 20_000
+    drawn = sampler(scores.expand(count, -1), NOTHING.expand(count, -1), uniforms(count)[:, None])
+    left = filters(NOTHING, scores).softmax(-1)[0]
+    assert torch.allclose(torch.bincount(drawn, minlength=40) / count, left, atol=0.01)
+
+
+def test_the_short_way_is_taken_for_nothing_but_temperature_and_top_k():
+    scores = torch.tensor([[0.0, 3.0, 2.9]])
+    bounds = SuppressTokensLogitsProcessor([1])
+    for filters in ([bounds, TopKLogitsWarper(1)], [TopKLogitsWarper(3), bounds]):
+        sampler = BookSampler(LogitsProcessorList(filters))
+        drawn = sampler(scores.expand(50, -1), NOTHING.expand(50, -1), uniforms(50)[:, None])
+        assert 1 not in drawn
 
 
 def test_temperature_sharpens():

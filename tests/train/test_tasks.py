@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from speechlm.errors import ConfigError
 from speechlm.slm.text import NO_TEXT
 from speechlm.train.batches import Draw
 from speechlm.train.codec import CodecTask, fill_pitch
@@ -102,6 +104,25 @@ def test_language_model_loss_falls_for_both_stages(slm_config: Path) -> None:
             loss.backward()
             optimizer.step()
         assert losses[-1] < 0.7 * losses[0], overrides
+
+
+def test_the_attention_prior_fades_as_the_recipe_says(slm_config: Path) -> None:
+    wishes = ["model.alignment=prefix", "attention_prior_steps=[2, 6]"]
+    task = LanguageModelTask(read_run_config(slm_config, wishes, LanguageModelTraining))
+    strengths = []
+    for step in range(8):
+        task.before_step(step)
+        strengths.append(task.model.prior_strength)
+    assert strengths == [1, 1, 1, 0.75, 0.5, 0.25, 0, 0]
+
+
+@pytest.mark.parametrize("other", [["model.alignment=pointer"], ["stage=nar", "model.ar_books=1"]])
+def test_an_attention_prior_is_refused_where_nothing_would_read_it(
+    slm_config: Path, other: list[str]
+) -> None:
+    wishes = [*other, "attention_prior_steps=[2, 6]"]
+    with pytest.raises(ConfigError, match="attention_prior_steps"):
+        LanguageModelTask(read_run_config(slm_config, wishes, LanguageModelTraining))
 
 
 def test_the_source_hears_the_pitch_of_its_own_place_at_any_hop(codec_config: Path) -> None:
