@@ -10,21 +10,20 @@ whole, not as the peaks of CTC.
 
 # No `from __future__ import annotations` here: the Hub's `strict` checks no type that is a string.
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from ..errors import ConfigError, UnsupportedText
-from ..tokenizer.codes import CodecIdentity
-from ..tokenizer.model_folder import config_from_mapping
 from .alignment import is_before
+from .codec_config import CodecBoundConfig
 from .initialization import initialize, initialize_logits
 from .language_model import CodeEmbedding
 from .monotonic import best_path, log_path_sum, off_diagonal
@@ -33,7 +32,7 @@ from .transformer import RMSNorm
 
 
 @strict
-class AlignerConfig(PreTrainedConfig):
+class AlignerConfig(CodecBoundConfig):
     """Configuration of `AlignerModel`.
 
     Attributes:
@@ -43,8 +42,6 @@ class AlignerConfig(PreTrainedConfig):
         hidden_size: D.
         num_layers: Convolutions over the symbols.
         kernel_size: Odd width of each, in symbols.
-        codec_id, codec_revision, sampling_rate, hop_length, codebook_size, num_codebooks,
-            num_masked_books: The codec whose codes are aligned; any other is refused.
     """
 
     model_type = "speechlm-aligner"
@@ -54,13 +51,6 @@ class AlignerConfig(PreTrainedConfig):
     hidden_size: int = 192
     num_layers: int = 3
     kernel_size: int = 3
-    codec_id: str = ""
-    codec_revision: str = ""
-    sampling_rate: int = 16_000
-    hop_length: int = 320
-    codebook_size: int = 1024
-    num_codebooks: int = 6
-    num_masked_books: int = 3
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in the symbols and refuse sizes that contradict each other."""
@@ -81,39 +71,6 @@ class AlignerConfig(PreTrainedConfig):
     def symbol_table(self) -> SymbolTable:
         """The table that encodes this model's text."""
         return SymbolTable(self.symbols)
-
-    @property
-    def frame_rate_hz(self) -> float:
-        """Frames per second."""
-        return self.sampling_rate / self.hop_length
-
-    @property
-    def codec_identity(self) -> CodecIdentity:
-        """The codec whose codes the model aligns."""
-        return CodecIdentity(
-            self.codec_id,
-            self.codec_revision,
-            self.sampling_rate,
-            self.hop_length,
-            self.codebook_size,
-            self.num_codebooks,
-            self.num_masked_books,
-        )
-
-    @classmethod
-    def for_codec(cls, identity: CodecIdentity, **sizes: Any) -> Self:
-        """A configuration for the codes of one codec.
-
-        Args:
-            identity: The codec.
-            **sizes: Any other field.
-
-        Raises:
-            ConfigError: If a field is unknown, has the wrong type, or values contradict.
-        """
-        fields = asdict(identity)
-        fields["codec_revision"] = fields.pop("revision")
-        return config_from_mapping({**sizes, **fields}, cls, "The aligner recipe")
 
 
 @dataclass

@@ -1,15 +1,12 @@
 """Configurations of the language models: a base, an autoregressive and a non-autoregressive one."""
 
 # No `from __future__ import annotations` here: the Hub's `strict` checks no type that is a string.
-from dataclasses import asdict
-from typing import Any, Self
+from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 
 from ..errors import ConfigError
-from ..tokenizer.codes import CodecIdentity
-from ..tokenizer.model_folder import config_from_mapping
+from .codec_config import CodecBoundConfig
 from .text import SPECIALS, SymbolTable
 
 ALIGNMENTS = ("pointer", "prefix")
@@ -18,7 +15,7 @@ _SHARES = ("dropout", "input_drop", "label_smoothing", "condition_drop")
 
 
 @strict
-class SpeechLMConfig(PreTrainedConfig):
+class SpeechLMConfig(CodecBoundConfig):
     """What both language models share; the default sizes train on two cores.
 
     Attributes:
@@ -39,8 +36,6 @@ class SpeechLMConfig(PreTrainedConfig):
         qk_norm: Whether queries and keys are normalised per head.
         rope_theta: Base of the rotary frequencies.
         dropout: Share of every block's output that training zeroes.
-        codec_id, codec_revision, sampling_rate, hop_length, codebook_size, num_codebooks,
-            num_masked_books: The codec whose codes the model speaks; any other is refused.
     """
 
     symbols: list[str] | None = None
@@ -58,13 +53,6 @@ class SpeechLMConfig(PreTrainedConfig):
     qk_norm: bool = True
     rope_theta: float | int = 10_000.0
     dropout: float | int = 0.0
-    codec_id: str = ""
-    codec_revision: str = ""
-    sampling_rate: int = 16_000
-    hop_length: int = 320
-    codebook_size: int = 1024
-    num_codebooks: int = 6
-    num_masked_books: int = 3
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in the symbols and refuse sizes that contradict each other."""
@@ -128,39 +116,6 @@ class SpeechLMConfig(PreTrainedConfig):
     def num_symbols(self) -> int:
         """Number of text symbols or pieces, specials included."""
         return self.num_pieces or len(self.symbols or ())
-
-    @property
-    def frame_rate_hz(self) -> float:
-        """Frames per second."""
-        return self.sampling_rate / self.hop_length
-
-    @property
-    def codec_identity(self) -> CodecIdentity:
-        """The codec whose codes the model speaks."""
-        return CodecIdentity(
-            self.codec_id,
-            self.codec_revision,
-            self.sampling_rate,
-            self.hop_length,
-            self.codebook_size,
-            self.num_codebooks,
-            self.num_masked_books,
-        )
-
-    @classmethod
-    def for_codec(cls, identity: CodecIdentity, **sizes: Any) -> Self:
-        """A configuration for the codes of one codec.
-
-        Args:
-            identity: The codec.
-            **sizes: Any other field.
-
-        Raises:
-            ConfigError: If a field is unknown, has the wrong type, or values contradict.
-        """
-        fields = asdict(identity)
-        fields["codec_revision"] = fields.pop("revision")
-        return config_from_mapping({**sizes, **fields}, cls, f"The {cls.model_type} recipe")
 
 
 @strict
