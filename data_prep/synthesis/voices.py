@@ -109,7 +109,8 @@ def mix_speakers(packs: VoicePacks, count: int, voice_seed: int) -> list[MixedSp
     """Draw speakers: first every English pack as it is, then mixes.
 
     A speaker depends on its number, the voice seed and the packs' names alone, so that more of them
-    leave the first ones as they are.
+    leave the first ones as they are. Numbers whose draw is the voice of an earlier number, such as a
+    pack mixed with itself, are passed over, lest a voice that is held out be trained on by another name.
 
     Raises:
         ConfigError: If no speaker is asked for, or the seed is negative.
@@ -122,10 +123,16 @@ def mix_speakers(packs: VoicePacks, count: int, voice_seed: int) -> list[MixedSp
     # One stream for all speakers: the corpora that were made first drew them so, and the names
     # of those speakers must go on meaning the same voices
     chance = random.Random(1_000_003 * (voice_seed + 1))
-    speakers = []
-    for number in range(count):
-        other = chance.choice(names)
+    found: dict[tuple[str, str, float], MixedSpeaker] = {}
+    number = 0
+    while len(found) < count:
+        pack, other = mains[number % len(mains)], chance.choice(names)
         share = 0.0 if number < len(mains) else round(chance.uniform(*_SHARES), 2)
-        name = f"v{voice_seed}s{number:03d}"
-        speakers.append(MixedSpeaker(name, mains[number % len(mains)], other, share))
-    return speakers
+        voice = (pack, pack, 0.0) if other == pack or not share else (pack, other, share)
+        found.setdefault(voice, MixedSpeaker(f"v{voice_seed}s{number:03d}", pack, other, share))
+        number += 1
+        if number > 100 * count + 10_000:
+            raise ConfigError(
+                f"{len(names)} voice packs do not give {count} voices; ask for fewer speakers."
+            )
+    return list(found.values())
