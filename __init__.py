@@ -12,8 +12,15 @@ from .errors import SpeechLMError
 
 if TYPE_CHECKING:
     from .slm.autoregressive import AutoregressiveModel
+    from .slm.hub import SpeechModel
+    from .slm.lines import Line, read_lines
     from .slm.nonautoregressive import NonAutoregressiveModel
+    from .slm.processing import SpeechProcessor
+    from .slm.prompt import Voice
     from .slm.speak import Speaker, Speech
+    from .slm.transcribe import WhisperTranscriber
+    from .slm.voice_file import load_voice, save_voice
+    from .slm.voices import shipped_voices
     from .tokenizer.audio import read_audio, write_audio
     from .tokenizer.codec import CodecModel, load_codec
     from .tokenizer.codes import CodecIdentity, Codes
@@ -31,13 +38,22 @@ __all__ = [
     "CodecModel",
     "CodecStream",
     "Codes",
+    "Line",
     "NonAutoregressiveModel",
     "Speaker",
     "Speech",
     "SpeechLMError",
+    "SpeechModel",
+    "SpeechProcessor",
+    "Voice",
+    "WhisperTranscriber",
     "__version__",
     "load_codec",
+    "load_voice",
     "read_audio",
+    "read_lines",
+    "save_voice",
+    "shipped_voices",
     "write_audio",
 ]
 
@@ -48,13 +64,22 @@ _HOMES = {
     "CodecFeatureExtractor": ".tokenizer.processing",
     "CodecIdentity": ".tokenizer.codes",
     "CodecModel": ".tokenizer.codec",
+    "CodecStream": ".tokenizer.stream",
     "Codes": ".tokenizer.codes",
+    "Line": ".slm.lines",
     "NonAutoregressiveModel": ".slm.nonautoregressive",
     "Speaker": ".slm.speak",
     "Speech": ".slm.speak",
+    "SpeechModel": ".slm.hub",
+    "SpeechProcessor": ".slm.processing",
+    "Voice": ".slm.prompt",
+    "WhisperTranscriber": ".slm.transcribe",
     "load_codec": ".tokenizer.codec",
-    "CodecStream": ".tokenizer.stream",
+    "load_voice": ".slm.voice_file",
     "read_audio": ".tokenizer.audio",
+    "read_lines": ".slm.lines",
+    "save_voice": ".slm.voice_file",
+    "shipped_voices": ".slm.voices",
     "write_audio": ".tokenizer.audio",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,3 +15,16 @@ NumBooks = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first so many items.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "int8"],
+    typer.Option(
+        help="Of the weights; auto: int8 for one text if the processor has it, else fp32."
+    ),
+]
+Transcribe = Annotated[
+    bool, typer.Option("--transcribe", help="Hear what a prompt without transcript says.")
+]
+RecognizerFolder = Annotated[
+    Path | None,
+    typer.Option("--recognizer", help="CTranslate2 Whisper for --transcribe; the installed one."),
+]

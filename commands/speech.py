@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..errors import ConfigError
-from .options import Seed
+from ..errors import ConfigError, CorpusError, MissingExtra, SpeechLMError, UnsupportedAudio
+from .options import Precision, RecognizerFolder, Seed, Transcribe
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..slm.lines import Line
     from ..slm.speak import Speaker
+    from ..slm.transcribe import Transcriber
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -35,6 +39,9 @@ def say(
             "--list", metavar="FILE", help="Speak JSON lines: text, prompt, prompt_text, seed, out."
         ),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="With --list: leave out what is written already.")
+    ] = False,
     stream: Annotated[
         bool, typer.Option("--stream", help="Write the sound as it comes, and tell its delay.")
     ] = False,
@@ -52,12 +59,18 @@ def say(
     guidance: Annotated[
         float | None, typer.Option(help="Lean on text and prompt, for models trained for it.")
     ] = None,
+    max_silence: Annotated[
+        float | None, typer.Option(min=0.0, help="Longest pause in seconds (0.8); 0 for no limit.")
+    ] = None,
     candidates: Annotated[
         int, typer.Option(min=1, help="Takes of each sentence; the best is kept.")
     ] = 1,
     choose: Annotated[
         Literal["likeliest", "shortest"], typer.Option(help="Which take is the best.")
     ] = "likeliest",
+    transcribe: Transcribe = False,
+    recognizer: RecognizerFolder = None,
+    precision: Precision = "auto",
     model: _Model = None,
 ) -> None:
     """Speak a text in the voice of a recording.
@@ -68,25 +81,42 @@ def say(
         raise typer.BadParameter("give a text or --list, one of the two.")
     if out is None:
         raise typer.BadParameter("say where the sound goes: --out.")
-    from ..slm.lines import Line, read_lines
+    if resume and listing is None:
+        raise typer.BadParameter("--resume goes on with a list; give --list.")
+    from ..slm.lines import Line
     from ..slm.speak import Speaker
     from ..slm.text import GivenPhonemes
     from ..slm.voices import find_voice
 
+    if stream and (listing is not None or candidates > 1):
+        raise ConfigError("A stream speaks one text once; leave --list and --candidates out.")
     # Before the models load: what a user most often gets wrong
-    voice = find_voice(prompt)
-    lines = [Line(text or "", voice, prompt_text, seed)] if listing is None else read_lines(listing)
+    voice = None if prompt is None and listing is not None else find_voice(prompt)
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
+    given["max_silence_seconds"] = max_silence
     sampling: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    front_end = GivenPhonemes() if phonemes else None
-    speaker = Speaker.from_pretrained(model, front_end=front_end)
-    if stream:
-        if listing is not None or candidates > 1:
-            raise ConfigError("A stream speaks one text once; leave --list and --candidates out.")
-        _stream(speaker, lines[0], out, sampling)
-        return
-    sampling |= {"num_candidates": candidates, "choose": choose}
-    _write(speaker, lines, out, is_list=listing is not None, options=sampling)
+    line = Line(text or "", voice, prompt_text, seed)
+    if listing is None:
+        _require_writable(out)
+    faults = _Faults()
+    lines = [line] if listing is None else _listed(listing, line, out if resume else None, faults)
+    if lines:
+        hearer = _hearer(recognizer) if transcribe or recognizer is not None else None
+        front_end = GivenPhonemes() if phonemes else None
+        if precision == "auto" and (listing is not None or candidates > 1):
+            precision = "fp32"  # as fast in batches, and each line is what it is alone
+        speaker = Speaker.from_pretrained(model, front_end=front_end, precision=precision)
+        sampling["transcriber"] = hearer
+        if stream:
+            _stream(speaker, line, out, sampling)
+        elif listing is None:
+            sampling |= {"num_candidates": candidates, "choose": choose}
+            _write_all(speaker, [line], [out], sampling, None)
+        else:
+            sampling |= {"num_candidates": candidates, "choose": choose}
+            targets = [out / str(line.out) for line in lines]
+            _write_all(speaker, lines, targets, sampling, faults)
+    faults.raise_any()
 
 
 @app.command()
@@ -94,6 +124,8 @@ def voice(
     recording: Annotated[Path, typer.Argument(metavar="WAV", help="Recording of the voice.")],
     out: Annotated[Path, typer.Argument(help="File to write, usually OUT.safetensors.")],
     prompt_text: Annotated[str | None, typer.Option(help="What the recording says.")] = None,
+    transcribe: Transcribe = False,
+    recognizer: RecognizerFolder = None,
     model: _Model = None,
 ) -> None:
     """Prepare a voice once, for `say --prompt`, so that speech begins sooner.
@@ -105,25 +137,112 @@ def voice(
     from ..slm.voices import find_voice
 
     source = find_voice(str(recording))
+    hearer = _hearer(recognizer) if transcribe or recognizer is not None else None
     speaker = Speaker.from_pretrained(model)
-    save_voice(speaker.prepare_voice(source, prompt_text=prompt_text), out)
+    prepared = speaker.prepare_voice(source, prompt_text=prompt_text, transcriber=hearer)
+    save_voice(prepared, out)
+    if hearer is not None and not prepared.vocabulary:
+        typer.echo("What was heard does not fit the recording and was left out.", err=True)
     typer.echo(out)
 
 
-def _write(
-    speaker: Speaker, lines: list[Any], out: Path, *, is_list: bool, options: dict[str, Any]
+class _Hearer:
+    """A recognizer that tells what it heard: a misheard prompt is a worse voice."""
+
+    def __init__(self, recognizer: Transcriber) -> None:
+        self._recognizer = recognizer
+
+    def transcribe(self, waveform: Tensor, sampling_rate: int) -> str:
+        heard = self._recognizer.transcribe(waveform, sampling_rate)
+        typer.echo(f"Heard in the prompt: {heard!r}", err=True)
+        return heard
+
+
+def _hearer(folder: Path | None) -> _Hearer:
+    from ..eval.recognizer import installed_weights
+    from ..slm.transcribe import WhisperTranscriber
+
+    if folder is None:
+        try:
+            folder = Path(installed_weights()[0])
+        except MissingExtra as error:
+            raise MissingExtra(
+                "No Whisper weights are installed to hear the prompt with; run `make scorers`, name "
+                "a folder of them by --recognizer, or give --prompt-text."
+            ) from error
+    return _Hearer(WhisperTranscriber.load(folder))
+
+
+class _Faults:
+    """Lines of a list that failed: each is told at once, and all of them by the exit code."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, error: SpeechLMError | str) -> None:
+        self.count += 1
+        typer.echo(f"speechlm: {' '.join(str(error).split())}", err=True)
+
+    def raise_any(self) -> None:
+        if self.count:
+            lines = "1 line was" if self.count == 1 else f"{self.count} lines were"
+            raise CorpusError(f"{lines} not spoken; all others are written.")
+
+
+def _listed(listing: Path, default: Line, done: Path | None, faults: _Faults) -> list[Line]:
+    """The lines of a list that are still to be spoken; `done` is where to look for the others."""
+    from ..slm.lines import read_lines
+
+    lines = read_lines(listing, faults.add, default)
+    if done is None:
+        return lines
+    waiting = [line for line in lines if not (done / str(line.out)).is_file()]
+    if len(waiting) < len(lines):
+        typer.echo(f"{len(lines) - len(waiting)} of {len(lines)} lines are written already")
+    return waiting
+
+
+def _require_writable(out: Path) -> None:
+    """Refuse a place for sound before a minute of speaking it."""
+    import torch
+
+    from ..tokenizer.audio import encode_audio
+
+    if not out.parent.is_dir():
+        raise UnsupportedAudio(f"The folder {out.parent} does not exist; make it first.")
+    encode_audio(torch.zeros(1), 16_000, out.suffix)
+
+
+def _write_all(
+    speaker: Speaker,
+    lines: list[Line],
+    targets: list[Path],
+    options: dict[str, Any],
+    faults: _Faults | None,
 ) -> None:
-    """Speak lines to a file, or to files in a folder."""
+    """Speak lines to files; with `faults` those that can be, whatever the others suffer from."""
     from ..tokenizer.audio import write_audio
 
-    if is_list:
-        out.mkdir(parents=True, exist_ok=True)
+    failed: set[int] = set()
+
+    def leave_out(place: int, error: SpeechLMError) -> None:
+        failed.add(place)
+        if faults is not None:
+            faults.add(error)
+
+    spoken = speaker.say_many(lines, on_error=leave_out if faults is not None else None, **options)
+    kept = [pair for i, pair in enumerate(zip(lines, targets, strict=True)) if i not in failed]
     noted: set[str] = set()
-    for line, speech in zip(lines, speaker.say_many(lines, **options), strict=True):
-        target = out / line.out if is_list else out
-        if is_list:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        write_audio(target, speech.waveform, speech.sampling_rate)
+    for (line, target), speech in zip(kept, spoken, strict=True):
+        try:
+            if faults is not None:
+                target.parent.mkdir(parents=True, exist_ok=True)
+            write_audio(target, speech.waveform, speech.sampling_rate)
+        except (SpeechLMError, OSError) as error:
+            if faults is None:
+                raise
+            faults.add(f"{line.where}: {error}")
+            continue
         for note in set(speech.notes) - noted:
             typer.echo(note, err=True)
         noted |= set(speech.notes)
@@ -131,18 +250,21 @@ def _write(
         typer.echo(f"{target}: {speech.seconds:.2f} s in {speech.compute_seconds:.2f} s{cut}")
 
 
-def _stream(speaker: Speaker, line: Any, out: Path, sampling: dict[str, Any]) -> None:
+def _stream(speaker: Speaker, line: Line, out: Path, options: dict[str, Any]) -> None:
     """Write pieces to a file while they are generated."""
     from time import perf_counter
 
     import soundfile
 
-    prepared = speaker.prepare_voice(line.prompt, prompt_text=line.prompt_text)
+    hearer = options.pop("transcriber")
+    prepared = speaker.prepare_voice(line.prompt, prompt_text=line.prompt_text, transcriber=hearer)
     begun = perf_counter()
     first = None
     samples = 0
-    pieces = speaker.speak_stream(line.text, prepared, seed=line.seed, **sampling)
-    with soundfile.SoundFile(out, "w", speaker.sampling_rate, 1) as file:
+    pieces = speaker.speak_stream(line.text, prepared, seed=line.seed, **options)
+    kind = ("OGG", "OPUS") if out.suffix.lower() == ".opus" else (None, None)
+    file = soundfile.SoundFile(out, "w", speaker.sampling_rate, 1, kind[1], format=kind[0])
+    with file:
         for piece in pieces:
             first = perf_counter() - begun if first is None else first
             file.write(piece.numpy())

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -32,6 +32,7 @@ from ..tokenizer.files import write_atomically
 from ..tokenizer.model_folder import read_config, save_model
 from .generate import generate_batch
 from .processing import SpeechProcessor, SpeechTokenizer, decode_codes, local_folder
+from .projections import Precision
 from .prompt import Voice
 from .sampling import SamplingConfig, generator_of
 from .silence import silent_codes
@@ -137,6 +138,7 @@ class SpeechModel(PreTrainedModel):
         cache_dir: str | None = None,
         local_files_only: bool = False,
         token: str | bool | None = None,
+        precision: Precision | Literal["auto"] = "fp32",
         **_ignored: Any,
     ) -> Self:
         """Load a folder, a repository of the Hub, or (None) the models that ship with speechlm.
@@ -147,10 +149,12 @@ class SpeechModel(PreTrainedModel):
             cache_dir: As in transformers.
             local_files_only: As in transformers.
             token: As in transformers.
+            precision: As in `Speaker.from_pretrained`, but in `fp32`, where a batch is what each
+                text alone is, unless another is chosen.
 
         Raises:
             CorruptWeights: If a part is missing or damaged.
-            ConfigError: If a configuration is refused.
+            ConfigError: If a configuration or the precision is refused.
             ModelMismatch: If the parts do not belong together.
         """
         folder = local_folder(
@@ -160,7 +164,7 @@ class SpeechModel(PreTrainedModel):
             local_files_only=local_files_only,
             token=token,
         )
-        model = cls.of(Speaker.from_pretrained(folder))
+        model = cls.of(Speaker.from_pretrained(folder, precision=precision))
         model.name_or_path = str(folder)
         if (folder / "config.json").is_file():
             wanted = read_config(folder, SpeechConfig)

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, CorruptWeights, UnsupportedText
+from ..errors import ConfigError, CorruptWeights, SpeechLMError, UnsupportedText
 from ..tokenizer.codec import CodecModel, load_codec
 from ..tokenizer.codes import Codes
 from ..tokenizer.model_folder import load_model
 from .autoregressive import AutoregressiveModel
 from .generate import Choice, Generation, generate_batch
-from .lines import Line
+from .lines import Job, Line, generate_lines, prepare_lines
 from .nonautoregressive import NonAutoregressiveModel
+from .projections import Precision
 from .prompt import Voice
-from .sampling import SamplingConfig, generator_of
+from .runtime import precision_of, set_precision
+from .sampling import SamplingConfig
 from .silence import silent_codes
 from .speech import SoftEdges, Speech, join_codes
 from .streaming import CHUNK_FRAMES, FIRST_FRAMES, stream_speech
@@ -39,7 +42,7 @@ from .voices import Codec, Prompt, find_voice, prepare_voice, shipped_models, sh
 
 __all__ = ["Codec", "Line", "Speaker", "Speech", "find_voice", "shipped_voices"]
 
-BATCH_SIZE = 8  # sentences spoken at once
+BATCH_SIZE = 8  # sentences spoken at once in fp32
 
 
 class Speaker:
@@ -90,6 +93,7 @@ class Speaker:
         *,
         codec: Codec | None = None,
         front_end: TextFrontEnd | None = None,
+        precision: Precision | Literal["auto"] = "auto",
     ) -> Speaker:
         """Load a model folder, or the models that ship with speechlm.
 
@@ -98,10 +102,12 @@ class Speaker:
                 not speak the shipped codec's codes, `codec/`.
             codec: Takes the place of the folder's or the shipped codec.
             front_end: As for a `Speaker`.
+            precision: Of the autoregressive model's weights while it writes frames: `fp32`, `bf16`,
+                `int8`, or `auto`, which is `usual_precision`.
 
         Raises:
             CorruptWeights: If a model is missing or its tensors are not what they should be.
-            ConfigError: If a configuration is refused.
+            ConfigError: If a configuration or the precision is refused.
             ModelMismatch: If the models and the codec do not belong together.
         """
         root = shipped_models() if folder is None else Path(folder)
@@ -111,6 +117,7 @@ class Speaker:
                 "exported AR model as `ar` and, if that leaves books open, a NAR model as `nar`."
             )
         ar = load_model(root / "ar", AutoregressiveModel)
+        set_precision(ar, usual_precision() if precision == "auto" else precision)
         has_nar = (root / "nar").is_dir()
         nar = load_model(root / "nar", NonAutoregressiveModel) if has_nar else None
         if codec is None:
@@ -121,6 +128,11 @@ class Speaker:
     def sampling_rate(self) -> int:
         """Samples per second of what is spoken."""
         return self.codec.identity.sampling_rate
+
+    @property
+    def precision(self) -> Precision:
+        """Of the autoregressive model while it writes frames; `set_precision` changes it."""
+        return precision_of(self.ar)
 
     def prepare_voice(
         self,
@@ -182,6 +194,7 @@ class Speaker:
         *,
         sampling_rate: int | None = None,
         prompt_text: str | None = None,
+        transcriber: Transcriber | None = None,
         seed: int = 0,
         max_seconds: float | None = None,
         num_candidates: int = 1,
@@ -196,7 +209,7 @@ class Speaker:
             text: What to say.
             prompt: As in `prepare_voice`, or a voice that it made.
             sampling_rate: Rate of a waveform; the codec's if None.
-            prompt_text: As in `prepare_voice`.
+            prompt_text, transcriber: As in `prepare_voice`.
             seed: The same seed, the same speech.
             max_seconds: Cap on each sentence; the text's own if None.
             num_candidates, choose: Takes of each sentence and which one is kept, as in
@@ -209,7 +222,9 @@ class Speaker:
             ConfigError: If an option is unknown or out of range.
         """
         began = time.perf_counter()
-        voice = self.prepare_voice(prompt, sampling_rate=sampling_rate, prompt_text=prompt_text)
+        voice = self.prepare_voice(
+            prompt, sampling_rate=sampling_rate, prompt_text=prompt_text, transcriber=transcriber
+        )
         spoken = self.say_many(
             [Line(text, voice, seed=seed)],
             max_seconds=max_seconds,
@@ -226,53 +241,39 @@ class Speaker:
         max_seconds: float | None = None,
         num_candidates: int = 1,
         choose: Choice = "likeliest",
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
+        transcriber: Transcriber | None = None,
+        on_error: Callable[[int, SpeechLMError], None] | None = None,
         **sampling: Any,
     ) -> Iterator[Speech]:
-        """Speak many lines, several at once; each comes out as `say` gives it.
-
-        A prompt that several lines name is prepared once.
+        """Speak many lines; each comes out as `say` gives it. A prompt is prepared once.
 
         Args:
             lines: What to say, with prompts and seeds; `read_lines` reads them from a file.
-            max_seconds, num_candidates, choose: As in `say`.
-            batch_size: Sentences, candidates included, that are generated together.
+            max_seconds, num_candidates, choose, transcriber: As in `say`.
+            batch_size: Sentences, candidates included, generated together. None is 8 in fp32, and 1
+                in other precisions, where a batch is rounded otherwise and gives other takes.
+            on_error: Is told the place and the fault of each line that cannot be spoken, before
+                the first one is; the others are spoken. None raises at the first fault.
             **sampling: As in `say`.
 
         Yields:
-            One `Speech` a line, in their order, as soon as it is there.
+            One `Speech` a line without fault, in their order, as soon as it is there.
 
         Raises:
             SpeechLMError: As `say`, for any line, before the first one is spoken.
         """
         config = SamplingConfig.of(sampling)
-        given = [Line(line) if isinstance(line, str) else line for line in lines]
-        texts = [self._sentences(line.text) for line in given]
-        voices = self._voices(given)
+        jobs = self._jobs(lines, transcriber, on_error)
+        if batch_size is None:
+            batch_size = BATCH_SIZE if self.precision == "fp32" else 1
         per_batch = max(1, batch_size // max(1, num_candidates))
 
-        def spoken() -> Iterator[Speech]:
-            jobs = [
-                (sentence, voice, line.seed, index)
-                for line, sentences, voice in zip(given, texts, voices, strict=True)
-                for index, sentence in enumerate(sentences)
-            ]
-            done: list[Generation] = []
-            first, spent = 0, 0.0
-            for sentences in texts:
-                while len(done) < len(sentences):
-                    began = time.perf_counter()
-                    batch = jobs[first : first + per_batch]
-                    done += self._generate(batch, config, max_seconds, num_candidates, choose)
-                    first += len(batch)
-                    spent += time.perf_counter() - began
-                frames = sum(g.codes.shape[1] for g in done)
-                mine, done = done[: len(sentences)], done[len(sentences) :]
-                share = spent * sum(g.codes.shape[1] for g in mine) / frames
-                spent -= share
-                yield self._speech(mine, time.perf_counter() - share)
+        def generate(batch: Sequence[Job]) -> list[Generation]:
+            return self._generate(batch, config, max_seconds, num_candidates, choose)
 
-        return spoken()
+        spoken = generate_lines(jobs, per_batch, generate)
+        return (self._speech(sentences, seconds) for sentences, seconds in spoken)
 
     def speak_stream(
         self,
@@ -309,16 +310,16 @@ class Speaker:
             raise ConfigError("Only a CodecModel can stream; load the speaker with one.")
         if min(first_frames, chunk_frames) < 1:
             raise ConfigError("first_frames and chunk_frames must be at least 1.")
-        texts = self._sentences(text)
+        jobs = self._jobs([Line(text, prompt, seed=seed)])[0]
         return stream_speech(
             self.codec,
             self.ar,
             self.nar,
-            texts,
-            self.prepare_voice(prompt),
+            [job.text for job in jobs],
+            jobs[0].voice,
             sampling=config,
             max_frames=self._max_frames(max_seconds),
-            generators=[_generator(seed, index) for index in range(len(texts))],
+            generators=[job.generator() for job in jobs],
             silent_codes=self._silent_codes(),
             first_frames=first_frames,
             chunk_frames=chunk_frames,
@@ -333,35 +334,31 @@ class Speaker:
     def _sentences(self, text: str) -> list[Tensor]:
         return [self.encode(sentence) for sentence in split_sentences(text)]
 
-    def _voices(self, lines: Sequence[Line]) -> list[Voice]:
-        prepared: dict[tuple[object, str | None], Voice] = {}
-        voices = []
-        for line in lines:
-            prompt = line.prompt
-            name = id(prompt) if isinstance(prompt, (Tensor, Voice)) else prompt
-            key = (name, line.prompt_text)
-            if key not in prepared:
-                prepared[key] = self.prepare_voice(prompt, prompt_text=line.prompt_text)
-            voices.append(prepared[key])
-        return voices
+    def _jobs(
+        self,
+        lines: Iterable[Line | str],
+        transcriber: Transcriber | None = None,
+        on_error: Callable[[int, SpeechLMError], None] | None = None,
+    ) -> list[list[Job]]:
+        prepare = partial(self.prepare_voice, transcriber=transcriber)
+        return prepare_lines(lines, self._sentences, prepare, on_error)
 
     def _generate(
         self,
-        jobs: Sequence[tuple[Tensor, Voice, int, int]],
+        jobs: Sequence[Job],
         sampling: SamplingConfig,
         max_seconds: float | None,
         num_candidates: int,
         choose: Choice,
     ) -> list[Generation]:
-        """Speak sentences, each with its voice, its line's seed and its place in that line."""
         return generate_batch(
             self.ar,
             self.nar,
-            [text for text, *_ in jobs],
-            [voice for _, voice, *_ in jobs],
+            [job.text for job in jobs],
+            [job.voice for job in jobs],
             sampling=sampling,
             max_frames=self._max_frames(max_seconds),
-            generators=[_generator(seed, index) for *_, seed, index in jobs],
+            generators=[job.generator() for job in jobs],
             silent_codes=self._silent_codes(),
             num_candidates=num_candidates,
             choose=choose,
@@ -372,7 +369,8 @@ class Speaker:
             return None
         return max(1, round(max_seconds * self.codec.identity.frame_rate_hz))
 
-    def _speech(self, spoken: Sequence[Generation], began: float) -> Speech:
+    def _speech(self, spoken: Sequence[Generation], seconds: float) -> Speech:
+        began = time.perf_counter()
         identity = self.codec.identity
         codes = join_codes([s.codes for s in spoken], identity.frame_rate_hz)
         num_samples = torch.tensor([codes.shape[1] * identity.hop_length])
@@ -388,13 +386,15 @@ class Speaker:
             waveform,
             self.sampling_rate,
             "length" if is_cut else "end",
-            time.perf_counter() - began,
+            seconds + time.perf_counter() - began,
             notes,
         )
 
 
-def _generator(seed: int, index: int) -> torch.Generator:
-    """Each sentence's own source of chance; neighbouring seeds share none of them."""
-    if 0 <= seed < 1 << 12 and index < 1 << 20:
-        return torch.Generator().manual_seed((seed << 20) + index)
-    return generator_of(seed, index)
+def usual_precision() -> Precision:
+    """The precision of speaking where none is chosen: int8 on x86 with VNNI, elsewhere fp32.
+
+    Without VNNI rows are rounded more coarsely, and what that costs was not measured.
+    """
+    has_products = torch.backends.quantized.engine in ("x86", "fbgemm")
+    return "int8" if has_products and torch.cpu._is_vnni_supported() else "fp32"

@@ -12,6 +12,7 @@ from speechlm.slm.config import AutoregressiveConfig, NonAutoregressiveConfig
 from speechlm.slm.hub import SpeechConfig, SpeechModel
 from speechlm.slm.nonautoregressive import NonAutoregressiveModel
 from speechlm.slm.processing import SpeechProcessor
+from speechlm.slm.runtime import precision_of
 from speechlm.slm.sampling import generator_of
 from speechlm.slm.speak import Speaker
 from speechlm.slm.text import SPECIALS
@@ -91,8 +92,17 @@ def test_what_is_loaded_says_what_the_speaker_does(speaker, folder):
         generator=generator_of(3, 0),
     )
     assert torch.equal(spoken.audio_codes[0], wanted.codes)
-    same = Speaker.from_pretrained(folder).say("Hello there.", voice(RATE)).waveform
+    same = (
+        Speaker.from_pretrained(folder, precision="fp32").say("Hello there.", voice(RATE)).waveform
+    )
     assert torch.equal(same, speaker.say("Hello there.", voice(RATE)).waveform)
+
+
+def test_a_model_speaks_at_the_precision_asked_for(folder):
+    assert precision_of(SpeechModel.from_pretrained(folder).ar) == "fp32"
+    assert precision_of(SpeechModel.from_pretrained(folder, precision="bf16").ar) == "bf16"
+    speak = pipeline("text-to-speech", model=str(folder), model_kwargs={"precision": "bf16"})
+    assert precision_of(speak.model.ar) == "bf16"
 
 
 def test_a_prepared_voice_says_the_same_as_its_recording(speaker, folder, tmp_path):

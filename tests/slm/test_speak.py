@@ -8,6 +8,7 @@ import torch
 from tiny_codecs import tiny_codec, voice
 
 from speechlm.errors import (
+    ConfigError,
     CorruptWeights,
     ModelMismatch,
     UnsupportedAudio,
@@ -17,7 +18,7 @@ from speechlm.slm.autoregressive import AutoregressiveModel
 from speechlm.slm.config import AutoregressiveConfig, NonAutoregressiveConfig
 from speechlm.slm.nonautoregressive import NonAutoregressiveModel
 from speechlm.slm.prompt import Voice, read_prompt
-from speechlm.slm.speak import Speaker, shipped_voices
+from speechlm.slm.speak import Speaker, shipped_voices, usual_precision
 from speechlm.slm.text import SPECIALS
 from speechlm.tokenizer.model_folder import save_model
 
@@ -132,7 +133,7 @@ def test_a_model_folder_speaks_as_the_models_did(parts, tmp_path, monkeypatch):
     for name, model in (("codec", codec), ("ar", ar), ("nar", nar)):
         save_model(model, tmp_path / name, torch.float32)
     monkeypatch.setattr("speechlm.slm.speak.default_front_end", Letters)
-    loaded = Speaker.from_pretrained(tmp_path)
+    loaded = Speaker.from_pretrained(tmp_path, precision="fp32")
     wanted = Speaker(codec, ar, nar).say("Hello there.", voice(RATE)).waveform
     assert torch.equal(loaded.say("Hello there.", voice(RATE)).waveform, wanted)
 
@@ -145,6 +146,27 @@ def test_half_precision_is_a_storage_format(parts, tmp_path, monkeypatch):
     assert speaker.ar.dtype == torch.float32
     assert speaker.nar is None
     assert speaker.say("Hello there.", voice(RATE)).seconds > 0
+
+
+def test_the_precision_is_the_one_asked_for(parts, tmp_path):
+    save_model(parts[1], tmp_path / "ar", torch.float32)
+    loaded = {
+        name: Speaker.from_pretrained(
+            tmp_path, codec=parts[0], front_end=Letters(), **({"precision": name} if name else {})
+        )
+        for name in ("", "auto", "fp32", "bf16")
+    }
+    assert loaded[""].precision == loaded["auto"].precision == usual_precision()
+    assert loaded["fp32"].precision == "fp32" and loaded["bf16"].precision == "bf16"
+    waves = [loaded[name].say("Hello there.", voice(RATE)).waveform for name in ("fp32", "bf16")]
+    assert waves[0].shape != waves[1].shape or not torch.equal(*waves)
+    with pytest.raises(ConfigError, match="int4"):
+        Speaker.from_pretrained(tmp_path, codec=parts[0], precision="int4")
+
+
+def test_int8_is_usual_only_where_its_products_are_exact(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    assert usual_precision() == "fp32"
 
 
 def test_a_folder_without_models_is_refused(parts, tmp_path):
