@@ -1,9 +1,9 @@
 """A byte-oriented range coder over integer tables, after G. N. N. Martin, "Range encoding" (1979).
 
-The interval is kept in 48 bits: its lower end `low`, and its width `range` of at least 2^40 before each symbol, so
-that a table of 2^24 loses less than 2^-16 of the interval to rounding. A carry runs back into bytes that are
-already written. The end of the code is the shortest string of bytes that names a number inside the last
-interval, read as if zeros followed it; so equal symbols and tables give equal bytes, and only these.
+The interval is kept in 48 bits: its lower end `low`, and its width `range` of at least 2^40 before each
+symbol, so that a table of 2^24 loses less than 2^-16 of the interval to rounding. A carry runs back into
+bytes that are already written. The code ends with the fewest bytes after which a number inside the last
+interval is named, read as if zeros followed; so equal symbols and tables give equal bytes, and only these.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ class RangeEncoder:
         if number >= _FULL:
             number -= _FULL
             self._carry()
-        self._bytes += number.to_bytes(_CODE_BYTES, "big")
-        return bytes(self._bytes.rstrip(b"\0"))
+        # zeros at the end stay, so that the length tells how much information there was
+        self._bytes += number.to_bytes(_CODE_BYTES, "big")[:kept]
+        return bytes(self._bytes)
 
 
 class RangeDecoder:

@@ -1,9 +1,9 @@
 """What predicts the next code: the protocol between a probability model and the range coder.
 
 The codes of a chunk are coded frame by frame, and within a frame book by book: book k of frame t is
-predicted from all earlier frames of the chunk and from books 0 to k - 1 of the same frame. Encoder and decoder
-walk the same road: `start`, then for each code `frequencies` and `push`. There is no other way to ask a model,
-so that both sides run the same steps in the same order, and every value on it is an integer.
+predicted from all earlier frames of the chunk and from books 0 to k - 1 of the same frame. Encoder and
+decoder walk the same road: `start`, then for each code `frequencies` and `push`. There is no other way to ask
+a model, so that both sides run the same steps in the same order, and every value on it is an integer.
 
 Every chunk begins with `start`. A model that is trained for this protocol therefore sees contexts that begin
 anywhere in an utterance; in return, a damaged chunk costs itself alone.

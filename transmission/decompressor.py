@@ -1,0 +1,98 @@
+"""`.lmc` bytes to samples, in pieces of any size, with what is missing concealed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..tokenizer.codec import CodecModel
+from ..tokenizer.stream import CodecStream
+from .codes_stream import CodesPiece, CodesReader
+from .container import StreamHeader
+from .container_reader import Damage
+from .symbol_model import SymbolModel
+
+# In place of a missing chunk sounds the last good frame, ever softer for so many frames, then nothing; the
+# first frame after it comes in over so many.
+_FADE_FRAMES, _RISE_FRAMES = 3, 1
+
+
+class Decompressor:
+    """A stream back to a signal.
+
+    Example:
+        >>> decompressor = Decompressor(codec)
+        >>> for data in connection:
+        ...     play(decompressor.push(data))
+        >>> play(decompressor.flush())
+        >>> print(*(damage.reason for damage in decompressor.damages))
+
+    Args:
+        codec: The codec, in evaluation mode.
+        model: The entropy model; without one, what ships with speechlm is searched for the stream's.
+        noise_seed: Seed of the codec's noise source.
+    """
+
+    def __init__(
+        self, codec: CodecModel, model: SymbolModel | None = None, noise_seed: int = 0
+    ) -> None:
+        self.codec = codec
+        self._reader = CodesReader(model)
+        self._stream = CodecStream(codec, noise_seed=noise_seed)
+        self._num_known = 0  # samples of all codes so far
+        self._num_played = 0
+        self._gaps: list[tuple[int, int]] = []
+        self._is_checked = False
+
+    @property
+    def header(self) -> StreamHeader | None:
+        """Once it is in."""
+        return self._reader.header
+
+    @property
+    def damages(self) -> list[Damage]:
+        """What was not as it was sent, in order."""
+        return self._reader.damages
+
+    def push(self, data: bytes) -> Tensor:
+        """Take in bytes; returns the samples now final, float32 `[n]`.
+
+        Raises:
+            CorruptStream: If the stream has no header that can be used.
+            ModelMismatch: If it was made with another codec or entropy model.
+        """
+        return self._played(self._reader.push(data))
+
+    def flush(self) -> Tensor:
+        """No more bytes come; returns the last samples, float32 `[n]`."""
+        samples = self._played(self._reader.finish())
+        return torch.cat([samples, self._faded(self._stream.drain())])
+
+    def _played(self, pieces: list[CodesPiece]) -> Tensor:
+        if self.header is not None and not self._is_checked:
+            self.codec.identity.require(self.header.codec, "The .lmc stream")
+            self._is_checked = True
+        samples = [torch.zeros(0)]
+        for piece in pieces:
+            start, self._num_known = self._num_known, self._num_known + piece.num_samples
+            if piece.is_concealed and self._gaps and self._gaps[-1][1] == start:
+                start = self._gaps.pop()[0]
+            if piece.is_concealed:
+                self._gaps.append((start, self._num_known))
+            samples.append(self._faded(self._stream.pull(piece.codes)))
+        return torch.cat(samples)
+
+    def _faded(self, samples: Tensor) -> Tensor:
+        """Samples at their place in the signal, softer where they conceal; none beyond its end."""
+        samples = samples[: self._num_known - self._num_played].cpu()
+        hop = self.codec.config.hop_length
+        place = torch.arange(self._num_played, self._num_played + len(samples))
+        for start, stop in self._gaps:
+            # before the first good frame there is nothing to repeat
+            fall = 1 - (place - start) / (_FADE_FRAMES * hop) if start else torch.zeros(len(place))
+            rise = (place - stop) / (_RISE_FRAMES * hop)
+            gain = torch.where(place < stop, fall, rise).clamp(0, 1)
+            samples = torch.where(place < start, samples, samples * gain)
+        self._num_played += len(samples)
+        self._gaps = [gap for gap in self._gaps if gap[1] + _RISE_FRAMES * hop > self._num_played]
+        return samples

@@ -1,0 +1,180 @@
+"""The static profile: integer tables that need no network, each code given the one before it in its book.
+
+The codes of the frame before are put into classes, and every class of every book has a table. In the first
+frame of a chunk nothing came before; it has tables of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CorruptCodes, CorruptWeights, ModelMismatch
+from ..tokenizer.codes import CodecIdentity
+from ..tokenizer.files import write_atomically
+from .symbol_model import TOTAL_BITS
+
+FORMAT = "speechlm-static-table-1"
+MAX_FILE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class BookTable:
+    """Tables of one book.
+
+    Attributes:
+        start: int64 `[V]`, for the first frame of a chunk.
+        classes: int64 `[V]`, the class of each code of the frame before.
+        table: int64 `[C, V]`, a row for each class. All rows sum to `2 ** TOTAL_BITS`, none holds a 0.
+    """
+
+    start: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    table: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class StaticTable:
+    """Tables of the leading books of a codec.
+
+    Raises:
+        CorruptWeights: If a shape or a sum is not right.
+    """
+
+    codec: CodecIdentity
+    books: tuple[BookTable, ...]
+
+    def __post_init__(self) -> None:
+        size = self.codec.codebook_size
+        if not 1 <= len(self.books) <= self.codec.num_codebooks:
+            raise CorruptWeights(
+                f"A static table of {len(self.books)} books does not fit codec {self.codec.codec_id}."
+            )
+        for number, book in enumerate(self.books):
+            rows = np.concatenate([book.start.reshape(1, -1), book.table])
+            if (
+                book.classes.shape != (size,)
+                or rows.shape[1:] != (size,)
+                or not 0 <= book.classes.min() <= book.classes.max() < len(book.table)
+                or rows.min() < 1
+                or (rows.sum(1) != 1 << TOTAL_BITS).any()
+            ):
+                raise CorruptWeights(
+                    f"Book {number} of the static table has wrong shapes, or rows that do not sum to "
+                    f"2^{TOTAL_BITS}; learn it again with `speechlm static-table`."
+                )
+
+    @property
+    def num_books(self) -> int:
+        """Books that have tables."""
+        return len(self.books)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over the codec and every table."""
+        digest = hashlib.sha256(f"{FORMAT} {self.codec.to_json()}".encode())
+        for book in self.books:
+            for values in (book.start, book.classes, book.table):
+                digest.update(np.array(values.shape, "<i8").tobytes())
+                digest.update(values.astype("<i4").tobytes())
+        return digest.hexdigest()[:16]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a safetensors file with the codec's identity in its metadata."""
+        from safetensors.numpy import save
+
+        tensors = {}
+        for number, book in enumerate(self.books):
+            tensors[f"book{number}.start"] = book.start.astype(np.uint16)
+            tensors[f"book{number}.classes"] = book.classes.astype(np.uint16)
+            tensors[f"book{number}.table"] = book.table.astype(np.uint16)
+        write_atomically(path, save(tensors, {"format": FORMAT, "codec": self.codec.to_json()}))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> StaticTable:
+        """Read what `save` wrote.
+
+        Raises:
+            CorruptWeights: If the file is missing, too large, or holds anything else.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        name = Path(path)
+        if not name.is_file():
+            raise CorruptWeights(
+                f"There is no static table {name}; `speechlm static-table` learns one."
+            )
+        if name.stat().st_size > MAX_FILE_BYTES:
+            raise CorruptWeights(f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB; not read.")
+        try:
+            with safe_open(name, "np") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise CorruptWeights(f"{name} is no static table of the format {FORMAT}.")
+                codec = CodecIdentity.from_json(metadata.get("codec", ""))
+                count = sum(key.endswith(".table") for key in file.keys())
+                books = tuple(
+                    BookTable(
+                        *(
+                            file.get_tensor(f"book{number}.{part}").astype(np.int64)
+                            for part in ("start", "classes", "table")
+                        )
+                    )
+                    for number in range(count)
+                )
+        except (SafetensorError, OSError, CorruptCodes) as error:
+            raise CorruptWeights(
+                f"{name} is no static table, or a damaged one ({error})."
+            ) from error
+        try:
+            return cls(codec, books)
+        except (ValueError, IndexError) as error:  # shapes that do not even stack
+            raise CorruptWeights(f"{name} holds tables of wrong shapes ({error}).") from error
+
+
+@dataclass
+class _State:
+    """Where a chunk is: the book that comes next, and the last code of each."""
+
+    book: int
+    last: list[int]  # -1 in the first frame
+
+
+class StaticTableModel:
+    """A `SymbolModel` of a static table, for the first `num_books` books.
+
+    Raises:
+        ModelMismatch: If the table has fewer books.
+    """
+
+    numeric_profile = "static"
+
+    def __init__(self, table: StaticTable, num_books: int | None = None) -> None:
+        self.num_books = table.num_books if num_books is None else num_books
+        if not 1 <= self.num_books <= table.num_books:
+            raise ModelMismatch(
+                f"The static table has {table.num_books} books, {num_books} are to be coded; learn one "
+                "for as many."
+            )
+        self.codebook_size = table.codec.codebook_size
+        self.fingerprint = table.fingerprint
+        self._books = table.books
+
+    def start(self) -> _State:
+        """In front of the first frame."""
+        return _State(0, [-1] * self.num_books)
+
+    def frequencies(self, state: _State) -> NDArray[np.int64]:
+        """The row of the class of this book's last code, `[V]`."""
+        book, last = self._books[state.book], state.last[state.book]
+        return book.start if last < 0 else book.table[book.classes[last]]
+
+    def push(self, state: _State, symbol: int) -> None:
+        """Move on to the next book, or to the first one of the next frame."""
+        state.last[state.book] = symbol
+        state.book = (state.book + 1) % self.num_books
