@@ -121,7 +121,7 @@ def synthesize_corpus(
                     total=round(wanted),
                     initial=round(metadata.seconds),
                     desc="synthesize",
-                    unit="s",
+                    unit="s of speech",
                     disable=not progress,
                 ) as bar,
             ):
