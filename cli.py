@@ -8,7 +8,16 @@ import typer
 from typer.core import TyperGroup
 
 from . import __version__
-from .commands import codec, data, evaluation, speech, synthesis, tokens, training
+from .commands import (
+    codec,
+    data,
+    evaluation,
+    speech,
+    synthesis,
+    tokens,
+    training,
+    transmission,
+)
 from .errors import SpeechLMError
 
 
@@ -40,7 +49,7 @@ app = typer.Typer(
 )
 
 
-for group in (synthesis, data, tokens, codec, training, speech, evaluation):
+for group in (synthesis, data, tokens, codec, transmission, training, speech, evaluation):
     app.add_typer(group.app)
 
 

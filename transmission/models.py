@@ -29,6 +29,8 @@ def model_of_header(header: StreamHeader, given: SymbolModel | None = None) -> S
         ModelMismatch: If it is another one, or none ships.
     """
     codec, profile = header.codec, header.numeric_profile
+    if isinstance(given, StaticTableModel):
+        given = given.narrowed(header.num_books)
     if profile == UniformModel.numeric_profile:
         return UniformModel(header.num_books, codec.codebook_size)
     model = given

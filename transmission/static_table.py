@@ -163,7 +163,11 @@ class StaticTableModel:
             )
         self.codebook_size = table.codec.codebook_size
         self.fingerprint = table.fingerprint
-        self._books = table.books
+        self._table, self._books = table, table.books
+
+    def narrowed(self, num_books: int) -> StaticTableModel:
+        """The model of fewer books of the same table; of as many as there are, if more are asked for."""
+        return StaticTableModel(self._table, min(num_books, self._table.num_books))
 
     def start(self) -> _State:
         """In front of the first frame."""
