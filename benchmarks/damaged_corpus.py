@@ -24,6 +24,7 @@ import soundfile
 
 from speechlm.data_prep.cleaning.options import CleaningOptions
 from speechlm.data_prep.manifest import read_manifest
+from speechlm.data_prep.output import counted
 from speechlm.data_prep.prepare import prepare_corpus
 from speechlm.data_prep.readers import Recording, read_corpus
 
@@ -209,7 +210,7 @@ def main() -> None:
     took = perf_counter() - begun
     print(summary.report())
     print(f"\n{len(planted.good)} good recordings, {sum(summary.seconds.values()):.0f} s of audio")
-    print(f"prepared in {took:.1f} s with {given.workers} process(es)")
+    print(f"prepared in {took:.1f} s by {counted(given.workers, 'process', 'processes')}")
     print("planted: " + ", ".join(f"{len(v)} {k}" for k, v in sorted(planted.damaged.items())))
     problems = unfinished(planted, given.out / "prepared")
     if given.tokenize:
@@ -217,13 +218,13 @@ def main() -> None:
         from speechlm.data_prep.tokenize import tokenize_manifest
 
         tokens = given.out / "tokens"
-        tokenize_manifest(given.out / "prepared" / "manifest.jsonl", tokens)
+        print(tokenize_manifest(given.out / "prepared" / "manifest.jsonl", tokens).table())
         shards = TokenShards(tokens)
         kept = {shards.row(index).id for index in range(len(shards))}
         accepted = {u.id for u in read_manifest(given.out / "prepared" / "manifest.jsonl")}
         problems += [f"shards: {name} is missing" for name in sorted(accepted - kept)]
         print(f"{len(kept)} rows in the shards")
-    print(f"{len(problems)} problems", *problems, sep="\n")
+    print(counted(len(problems), "problem"), *problems, sep="\n")
 
 
 if __name__ == "__main__":

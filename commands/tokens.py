@@ -25,7 +25,7 @@ def check(folder: Dataset) -> None:
     """Verify every checksum and every value; exit 1 if anything is damaged."""
     from ..data_prep.damage import check_dataset
 
-    report = check_dataset(folder)
+    report = check_dataset(folder, progress=True)
     typer.echo(report.table())
     if not report.whole:
         raise typer.Exit(1)
@@ -43,7 +43,9 @@ def push(
     """Check a token dataset, then put it on the Hub in one commit."""
     from ..data_prep.hub import push_to_hub
 
-    typer.echo(push_to_hub(folder, repository, private=not public, revision=revision))
+    typer.echo(
+        push_to_hub(folder, repository, private=not public, revision=revision, progress=True)
+    )
 
 
 @datasets.command()

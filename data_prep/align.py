@@ -28,6 +28,7 @@ from ..tokenizer.files import write_atomically
 from ..tokenizer.model_folder import fingerprint
 from .card import finish_dataset
 from .manifest import SPLITS, write_json_lines
+from .output import counted, make_folder
 from .receipts import (
     FORMAT_VERSION,
     INDEX_NAME,
@@ -105,7 +106,8 @@ class AlignSummary:
     def table(self) -> str:
         """A few lines for people, with a histogram of the margin."""
         lines = [
-            f"{self.rows} utterances in {self.shards} shards ({self.skipped} were whole already): "
+            f"{counted(self.rows, 'utterance')} in {counted(self.shards, 'shard')} "
+            f"({self.skipped} whole already): "
             f"{self.aligned} aligned, {self.kept} had durations"
         ]
         for kind, count in self.unaligned.items():
@@ -144,7 +146,8 @@ def align_shards(
         progress: Show a bar.
 
     Raises:
-        ConfigError: If `out` is `shards`, or the shards hold fewer books than the aligner reads.
+        ConfigError: If `out` is `shards` or a file, or the shards hold fewer books than the aligner
+            reads.
         CorpusError: If there is no finished dataset.
         CorruptShard: If one of its shards is damaged.
         ModelMismatch: If the aligner is for another codec.
@@ -162,8 +165,7 @@ def align_shards(
             "tokenize with more of them, or train an aligner on fewer."
         )
     dataset = TokenShards(shards)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / NOTES).mkdir(exist_ok=True)
+    make_folder(out / NOTES)
     counts = Counter(shard.split for shard in index.shards)
     clear_leftovers(out, {split: counts[split] for split in SPLITS})
     _clear_notes(out, {f"{shard.name.removesuffix('.parquet')}.json" for shard in index.shards})
@@ -285,7 +287,8 @@ def _refusal(row: TokenRow, table: SymbolTable) -> tuple[str, str] | None:
     if unknown := sorted({character for character in row.phonemes if character not in table}):
         return "unknown symbol", f"the aligner has not been trained on {unknown[0]!r}"
     if symbols > row.num_frames:
-        return "too many symbols", f"{symbols} symbols do not fit {row.num_frames} frames"
+        frames = counted(row.num_frames, "frame")
+        return "too many symbols", f"{symbols} symbols do not fit {frames}"
     if symbols * row.num_frames > _MAX_PLACES:
         return "too long", f"{row.num_frames} frames are too many to align at once; cut it"
     return None

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from ..errors import CorruptShard
+from .output import counted
 from .receipts import DatasetIndex, ShardReceipt, is_shard_name, read_index
 from .shard_file import ShardFile
 
@@ -63,8 +66,9 @@ class DatasetReport:
         """A few lines for people, one for each shard with damage."""
         lost = sum(len(damage.rows) for damage in self.damaged)
         lines = [
-            f"{self.rows} utterances, {self.seconds / 3600:.3f} h in {self.shards} shards",
-            f"damaged: {len(self.damaged)} shards, {lost} utterances",
+            f"{counted(self.rows, 'utterance')}, {self.seconds / 3600:.3f} h in "
+            f"{counted(self.shards, 'shard')}",
+            f"damaged: {counted(len(self.damaged), 'shard')}, {counted(lost, 'utterance')}",
         ]
         lines += [damage.reason for damage in self.damaged]
         lines += [
@@ -74,8 +78,12 @@ class DatasetReport:
         return "\n".join(lines)
 
 
-def check_dataset(folder: str | os.PathLike[str]) -> DatasetReport:
+def check_dataset(folder: str | os.PathLike[str], *, progress: bool = False) -> DatasetReport:
     """Check a finished token dataset to its last value: sizes, checksums, schema, codec, rows.
+
+    Args:
+        folder: Of the dataset.
+        progress: Show a bar.
 
     Raises:
         CorpusError: If the folder is no finished dataset.
@@ -84,7 +92,12 @@ def check_dataset(folder: str | os.PathLike[str]) -> DatasetReport:
     """
     name = Path(folder)
     index = read_index(name)
-    found = [find_damage(name, receipt, index)[1] for receipt in index.shards]
+    found = []
+    total = sum(receipt.rows for receipt in index.shards)
+    with tqdm(total=total, desc="check", unit="utt", disable=not progress) as bar:
+        for receipt in index.shards:
+            found.append(find_damage(name, receipt, index)[1])
+            bar.update(receipt.rows)
     listed = {receipt.name for receipt in index.shards}
     present = {path.name for path in name.iterdir() if is_shard_name(path.name)}
     return DatasetReport(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import ConfigError, MissingExtra, SpeechLMError
 from .jobs import MadeShard, ShardJob, ShardMaker, ShardRecipe, Tell
+from .output import counted
 from .receipts import ShardReceipt
 from .worker_pool import end_workers, start_workers
 
@@ -96,8 +97,9 @@ def make_in_processes(
         # A worker that was being started when the pool broke is not ended by it, and waited for
         end_workers(strangers)
         raise SpeechLMError(
-            f"One of {workers} processes was killed, perhaps for want of memory; finished shards "
-            "are kept: run again, with fewer workers or a smaller batch_seconds, to go on."
+            f"One of {counted(workers, 'process', 'processes')} was killed, perhaps for want of "
+            "memory; finished shards are kept: run again, with fewer workers or a smaller "
+            "batch_seconds, to go on."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -224,7 +226,7 @@ def make_on_ray(
                 receipt = json.loads(row["receipt"])
                 receipt["rejected"] = tuple(receipt["rejected"])
                 tell(row["utterances"])
-                yield MadeShard(ShardReceipt(**receipt), row["was_whole"])
+                yield MadeShard(ShardReceipt(**receipt), row["was_whole"], row["loading_seconds"])
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[-1]
             raise SpeechLMError(
@@ -256,9 +258,10 @@ class _RayWorker:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         job = ShardJob.from_json(row["job"])
-        found = {"receipt": "", "was_whole": False, "utterances": len(job.utterances), "error": ""}
+        found = {"receipt": "", "was_whole": False, "loading_seconds": 0.0, "error": ""}
+        found["utterances"] = len(job.utterances)
         try:
-            receipt, found["was_whole"] = self._maker.make(job)
+            receipt, found["was_whole"], found["loading_seconds"] = self._maker.make(job)
         except SpeechLMError as error:  # the user's to mend, so no reason to try again
             return found | {"error": str(error)}
         return found | {"receipt": json.dumps(asdict(receipt))}

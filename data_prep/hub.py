@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, CorpusError, CorruptShard
 from .damage import check_dataset
 from .manifest import SPLITS
+from .output import make_folder
 from .receipts import CARD_NAME, INDEX_NAME, read_index
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def push_to_hub(
     message: str = "Token dataset made by speechlm",
     token: str | None = None,
     endpoint: str | None = None,
+    progress: bool = False,
 ) -> str:
     """Check a dataset to its last value, then put it on the Hub in one commit.
 
@@ -47,6 +49,7 @@ def push_to_hub(
         message: Of the commit.
         token: Of the Hub; by default the one that `hf auth login` stored.
         endpoint: Another server than the Hub's.
+        progress: Show a bar of the check.
 
     Returns:
         Address of the commit.
@@ -57,7 +60,7 @@ def push_to_hub(
         CorruptShard: If anything in the dataset is damaged.
     """
     name = Path(folder)
-    report = check_dataset(name)
+    report = check_dataset(name, progress=progress)
     if not report.whole:
         said = [damage.reason for damage in report.damaged] + [
             f"{name / stray} is not in the index; delete it." for stray in report.strays
@@ -101,10 +104,10 @@ def pull_from_hub(
         The folder.
 
     Raises:
-        ConfigError: If `repo_id` is no name of a repository.
+        ConfigError: If `repo_id` is no name of a repository, or a file lies where the folder shall.
         CorpusError: If the Hub cannot be reached or refuses, or what is there is no token dataset.
     """
-    name = Path(folder)
+    name = make_folder(Path(folder))
     with _hub(f"fill {name} from", repo_id, token, endpoint) as api:
         api.snapshot_download(
             repo_id,

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import NamedTuple, Protocol
 
 import torch
@@ -102,10 +103,17 @@ class ShardRecipe:
 
 
 class MadeShard(NamedTuple):
-    """A finished shard, and whether it was there already."""
+    """A finished shard.
+
+    Attributes:
+        receipt: What is known of it.
+        was_whole: Whether it was there already.
+        loading_seconds: Time that loading the codec took, where this shard was the first to need it.
+    """
 
     receipt: ShardReceipt
     was_whole: bool
+    loading_seconds: float = 0.0
 
 
 def shard_parts(
@@ -179,6 +187,9 @@ class ShardMaker:
             return MadeShard(receipt, True)
         if not recipe.keeps_index:  # the dataset is not complete until the last shard is
             (recipe.out / INDEX_NAME).unlink(missing_ok=True)
+        begun = perf_counter()
+        _ = self.codec  # loaded by the first shard that is not whole
+        loading_seconds = perf_counter() - begun
         rows, rejected = self._rows(job, tell)
         receipt = write_shard(
             recipe.out,
@@ -190,7 +201,7 @@ class ShardMaker:
             source=job.source,
             rejected=rejected,
         )
-        return MadeShard(receipt, False)
+        return MadeShard(receipt, False, loading_seconds)
 
     def _rows(self, job: ShardJob, tell: Tell) -> tuple[list[TokenRow], list[dict[str, str]]]:
         rows: dict[int, TokenRow] = {}

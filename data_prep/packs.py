@@ -158,7 +158,7 @@ def pack_waveforms(
 
     Raises:
         ConfigError: If the rate has no whole number of samples in 5 ms.
-        CorpusError: If the split is empty or `out` is a folder of something else.
+        CorpusError: If the split is empty or `out` is something else than a pack.
         MissingExtra: If pitch is asked for and pyworld is not installed.
         UnsupportedAudio: If a recording can no longer be read.
     """
@@ -171,9 +171,9 @@ def pack_waveforms(
     if out.exists():
         if _built_from(out) == fingerprint:
             return WaveformPack.open(out)
-        if any(out.iterdir()) and not (out / _INDEX).is_file():
+        if not out.is_dir() or (any(out.iterdir()) and not (out / _INDEX).is_file()):
             raise CorpusError(
-                f"{out} holds something that is not a waveform pack; name another folder."
+                f"{out} is or holds something that is not a waveform pack; name another folder."
             )
     tracker = pitch_tracker(sampling_rate) if with_pitch else None
     part = out.parent / f".{out.name}.part"

@@ -25,8 +25,9 @@ from .cleaning.options import CleaningOptions
 from .cleaning.recording import AUDIO_FOLDER, Cleaned, Verdict
 from .cleaning.workers import CleaningWorkers, Task, in_order, is_crash
 from .manifest import Utterance, storable, write_json_lines, write_manifest
+from .output import make_folder
 from .readers import Recording, Rejection, read_corpus
-from .splits import assign_splits
+from .splits import assign_splits, split_note
 from .summary import PrepareSummary, draw_summary, summarise
 
 __all__ = ["CleaningOptions", "PrepareSummary", "assign_splits", "fit_durations", "prepare_corpus"]
@@ -87,7 +88,7 @@ def prepare_corpus(
         progress: Show a bar.
 
     Raises:
-        ConfigError: If an option makes no sense.
+        ConfigError: If an option makes no sense, or `out` is a file.
         MissingExtra: If a step needs a package that is not installed.
         CorpusError: If nothing is found, no recording has a transcript, or all are rejected.
     """
@@ -131,22 +132,21 @@ def prepare_corpus(
     )
     if not found.accepted:
         raise CorpusError(
-            f"All {found.total} recordings of {name} were rejected; {ledger} says why for each."
+            f"No recording of {name} can be used ({found.total} rejected); {ledger} says why for each."
         )
+    accepted = [recording for _, recording, _ in found.accepted]
     splits = assign_splits(
-        [recording for _, recording, _ in found.accepted],
-        valid_share,
-        seed,
-        pattern,
-        test_share=test_share,
-        resplit=resplit,
+        accepted, valid_share, seed, pattern, test_share=test_share, resplit=resplit
+    )
+    note = split_note(
+        accepted, splits, valid_share, pattern, test_share=test_share, resplit=resplit
     )
     utterances = [
         _utterance(recording, cleaned, split, out)
         for (_, recording, cleaned), split in zip(found.accepted, splits, strict=True)
     ]
     _clear_leftovers(out, utterances)
-    summary = summarise(out / "manifest.jsonl", utterances, rejected)
+    summary = summarise(out / "manifest.jsonl", utterances, rejected, note)
     numbers = asdict(summary) | {"manifest": summary.manifest.name}
     write_atomically(out / "summary.json", (json.dumps(numbers, indent=2) + "\n").encode())
     if plot:
@@ -192,7 +192,7 @@ def _judge_all(
     found, seen, sounds = _Found(), dict[str, str](), DuplicateIndex()
     keys: list[str] = []
     fresh: dict[str, str] = {}
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with (
         Journal(out / JOURNAL_NAME, options, require_text) as journal,
         CleaningWorkers(options, out, require_text, workers) as pool,

@@ -22,6 +22,7 @@ from ..errors import ConfigError, CorpusError, CorruptShard
 from ..tokenizer.codes import CodecIdentity
 from .damage import Damage, find_damage
 from .manifest import SPLITS
+from .output import counted
 from .receipts import INDEX_NAME, read_index, sha256_of
 from .shard_file import ROWS_PER_GROUP, RowGroup, ShardFile, write_shard
 from .token_rows import TokenRow, codes_of
@@ -122,8 +123,9 @@ class TokenShards:
         lost = sum(len(damage.rows) for damage in self.damaged)
         if lost > max_damaged_share * num_rows:
             raise CorruptShard(
-                f"{lost} of {num_rows} rows of {self.folder}, in {len(self.damaged)} shards, are "
-                f"damaged, more than {max_damaged_share:.1%} (the first: {self.damaged[0].reason})"
+                f"{lost} of {num_rows} rows of {self.folder}, in "
+                f"{counted(len(self.damaged), 'shard')}, are damaged, more than "
+                f"{max_damaged_share:.1%} (the first: {self.damaged[0].reason})"
             )
         for damage in self.damaged:
             warnings.warn(f"Left out: {damage.reason}", stacklevel=3)

@@ -9,11 +9,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .manifest import SPLITS, Utterance
+from .output import counted
 from .readers.entry import Rejection
 
 _BAR = 40  # characters of the longest bar
 _MAX_BINS = 12
 _STEPS = (1, 2, 5)
+# Keys of `CleaningRecord` as people say them
+_CHANGES = {
+    "part_s": "cut out of longer ones",
+    "num_channels": "mixed down to one channel",
+    "original_hz": "resampled",
+    "gain_db": "turned up or down",
+    "trimmed_s": "trimmed",
+}
+_MEASURES = {
+    "loudness_lufs": "loudness",
+    "clipped_share": "clipping",
+    "bandwidth_hz": "bandwidth",
+    "characters_per_second": "letters per second",
+    "apparent_speed": "apparent speed",
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,8 @@ class PrepareSummary:
         shared_speakers: Speakers that the corpus itself puts in more than one split.
         nameless: Accepted recordings without a speaker, whose splits may share one.
         cleaned: Accepted recordings that each step measured or changed.
+        trimmed_seconds: Silence that was cut off, of all of them.
+        split_note: What is not as the shares ask, and what to set; empty if all is.
         durations: Accepted recordings by their seconds.
         per_speaker: Known speakers by their number of recordings.
     """
@@ -66,6 +84,8 @@ class PrepareSummary:
     shared_speakers: int = 0
     nameless: int = 0
     cleaned: dict[str, int] = field(default_factory=dict)
+    trimmed_seconds: float = 0.0
+    split_note: str = ""
     durations: Histogram | None = None
     per_speaker: Histogram | None = None
 
@@ -78,18 +98,35 @@ class PrepareSummary:
                 lines.append(
                     f"{split:<8}{self.utterances[split]:>12}{hours:>10.3f}{self.speakers[split]:>10}"
                 )
-        if self.cleaned:
-            steps = ", ".join(f"{name} {count}" for name, count in self.cleaned.items())
-            lines.append(f"cleaning: {steps}")
+        lines += self._cleaning()
         reasons = ", ".join(f"{count} {kind}" for kind, count in sorted(self.rejected.items()))
         total = sum(self.rejected.values())
         lines.append(f"rejected {total}" + (f" ({reasons}); see rejected.jsonl" if total else ""))
         if self.shared_speakers:
+            verb, them = ("is", "it") if self.shared_speakers == 1 else ("are", "them")
             lines.append(
-                f"{self.shared_speakers} speakers are in more than one split of the corpus; "
-                "split it anew to part them"
+                f"{counted(self.shared_speakers, 'speaker')} {verb} in more than one split of the "
+                f"corpus; --resplit parts {them}"
             )
+        if self.split_note:
+            lines.append(self.split_note)
         return "\n".join(lines)
+
+    def _cleaning(self) -> list[str]:
+        """A line of what was changed, and one of what was measured, in words."""
+        changed = [
+            f"{self.cleaned[key]} {words}" for key, words in _CHANGES.items() if key in self.cleaned
+        ]
+        measured = [
+            f"{words} of {self.cleaned[key]}"
+            for key, words in _MEASURES.items()
+            if key in self.cleaned
+        ]
+        cut = f" (silence of {self.trimmed_seconds:.1f} s in all)" if self.trimmed_seconds else ""
+        return [
+            *([f"recordings changed: {', '.join(changed)}{cut}"] if changed else []),
+            *([f"recordings measured: {', '.join(measured)}"] if measured else []),
+        ]
 
     def report(self) -> str:
         """The table, then histograms of durations, recordings per speaker and reasons."""
@@ -102,7 +139,10 @@ class PrepareSummary:
 
 
 def summarise(
-    manifest: Path, utterances: Sequence[Utterance], rejected: Iterable[Rejection]
+    manifest: Path,
+    utterances: Sequence[Utterance],
+    rejected: Iterable[Rejection],
+    split_note: str = "",
 ) -> PrepareSummary:
     """Count what was accepted and what was not."""
     speakers: dict[str, set[str]] = {split: set() for split in SPLITS}
@@ -124,6 +164,10 @@ def summarise(
         shared_speakers=sum(count > 1 for count in homes.values()),
         nameless=sum(not u.speaker for u in utterances),
         cleaned=dict(sorted(cleaned.items())),
+        trimmed_seconds=round(
+            sum(sum(u.cleaning.trimmed_s or ()) for u in utterances if u.cleaning), 3
+        ),
+        split_note=split_note,
         durations=histogram("utterances, by seconds", [u.seconds for u in utterances]),
         per_speaker=histogram("speakers, by utterances", list(per_speaker.values()), least=1),
     )

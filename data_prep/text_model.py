@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,12 @@ from ..errors import ConfigError, CorpusError
 from ..slm.pieces import FILE_NAME, PieceTokenizer
 from ..slm.text import MAX_TEXT_CHARACTERS, SPECIALS, has_words
 from .manifest import read_manifest
+from .output import counted, make_folder
 
 MODEL_TYPES = ("unigram", "bpe")
+# What the trainer of sentencepiece says of a size that its text does not allow
+_MOST_PIECES = re.compile(r"set it to a value <= (\d+)")
+_LEAST_PIECES = re.compile(r"smaller than required_chars\. \d+ vs (\d+)")
 MAX_LINES = 1_000_000  # pieces change little after that, and the trainer's memory grows with them
 
 
@@ -46,14 +51,16 @@ class TextModelSummary:
     def table(self) -> str:
         """A few lines for people."""
         reading = "numbers and abbreviations written out" if self.is_english else "as written"
+        source = counted(self.lines, "transcript")
         lines = [
-            f"{self.num_pieces} {self.model_type} pieces from {self.lines} transcripts, {reading}",
+            f"{self.num_pieces} {self.model_type} pieces from {source}, {reading}",
             f"{self.characters_per_piece:.2f} characters a piece",
         ]
         if self.held_out_lines:
+            held_out = counted(self.held_out_lines, "held-out transcript")
             lines.append(
-                f"{self.held_out_characters_per_piece:.2f} in {self.held_out_lines} held-out "
-                f"transcripts, {100 * self.held_out_byte_share:.2f} % of their pieces single bytes"
+                f"{self.held_out_characters_per_piece:.2f} in {held_out}, "
+                f"{100 * self.held_out_byte_share:.2f} % of their pieces single bytes"
             )
         return "\n".join([*lines, str(self.file)])
 
@@ -107,9 +114,11 @@ def train_text_model(
         )
     if len(lines) > max_lines:
         lines = [lines[number * len(lines) // max_lines] for number in range(max_lines)]
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / FILE_NAME
-    pieces = PieceTokenizer.train(lines, file, vocab_size, model_type, is_english=is_english)
+    file = make_folder(out) / FILE_NAME
+    try:
+        pieces = PieceTokenizer.train(lines, file, vocab_size, model_type, is_english=is_english)
+    except ConfigError as error:
+        raise _said_of(manifest, lines, vocab_size, error) from error
     known, _ = _fit(pieces, lines)
     unseen, byte_share = _fit(pieces, held_out)
     return TextModelSummary(
@@ -123,6 +132,24 @@ def train_text_model(
         held_out_characters_per_piece=unseen,
         held_out_byte_share=byte_share,
     )
+
+
+def _said_of(
+    manifest: Path, lines: Sequence[str], vocab_size: int, error: ConfigError
+) -> ConfigError:
+    """A refusal of the trainer with the size that it allows, where it names one."""
+    text = f"{manifest}, of {counted(len(lines), 'different training transcript')},"
+    if most := _MOST_PIECES.search(str(error)):
+        return ConfigError(
+            f"{text} allows {most[1]} pieces at the most, {vocab_size} were asked for; "
+            f"set --vocab-size (vocab_size) to {most[1]} or less, or give more text."
+        )
+    if least := _LEAST_PIECES.search(str(error)):
+        return ConfigError(
+            f"{text} needs {least[1]} pieces at the least, for its letters and 256 bytes, "
+            f"{vocab_size} were asked for; set --vocab-size (vocab_size) to {least[1]} or more."
+        )
+    return ConfigError(f"{error} The size is --vocab-size (vocab_size).")
 
 
 def _fit(pieces: PieceTokenizer, lines: Sequence[str]) -> tuple[float, float]:

@@ -36,6 +36,7 @@ from .jobs import (
     shard_parts,
 )
 from .manifest import SPLITS, Utterance, read_manifest, storable, write_json_lines
+from .output import counted, make_folder
 from .receipts import (
     INDEX_NAME,
     LEDGER_NAME,
@@ -64,6 +65,7 @@ class TokenizeSummary:
         seconds: Their duration.
         rejected: Utterances that could not be read, listed in `rejected.jsonl`.
         wall_seconds: Time that the run took.
+        loading_seconds: How much of it went into loading the codec, in the slowest of the processes.
         missing: Names of shards that the dataset still lacks, after `only` made one of them.
         rank: Of this process among those of a launcher; 0 speaks for all.
     """
@@ -76,20 +78,24 @@ class TokenizeSummary:
     seconds: float
     rejected: int
     wall_seconds: float
+    loading_seconds: float = 0.0
     missing: tuple[str, ...] = ()
     rank: int = 0
 
     def table(self) -> str:
         """A few lines for people."""
         lines = [
-            f"{self.rows} utterances, {self.seconds / 3600:.3f} h, {self.num_frames} frames "
-            f"in {self.shards} shards ({self.skipped} were whole already)",
+            f"{counted(self.rows, 'utterance')}, {self.seconds / 3600:.3f} h, "
+            f"{counted(self.num_frames, 'frame')} in {counted(self.shards, 'shard')} "
+            f"({self.skipped} whole already)",
             f"rejected {self.rejected}" + ("; see rejected.jsonl" if self.rejected else ""),
-            f"took {self.wall_seconds:.1f} s",
+            f"took {self.wall_seconds - self.loading_seconds:.1f} s, "
+            f"and {self.loading_seconds:.1f} s to load the codec",
         ]
         if self.missing:
+            are = "is" if len(self.missing) == 1 else "are"
             lines.append(
-                f"not a dataset yet, {len(self.missing)} shards are missing or damaged: "
+                f"not a dataset yet, {counted(len(self.missing), 'shard')} {are} missing or damaged: "
                 + ", ".join(self.missing[:3])
                 + ("…" if len(self.missing) > 3 else "")
             )
@@ -133,7 +139,7 @@ def tokenize_manifest(
         progress: Show a bar.
 
     Raises:
-        ConfigError: If an option makes no sense.
+        ConfigError: If an option makes no sense, or `out` is a file.
         CorpusError: If the manifest cannot be read, or more than 5 % of its recordings cannot.
         SpeechLMError: If the codec or a worker broke down.
     """
@@ -147,7 +153,9 @@ def tokenize_manifest(
             "give codec_folder, and no codec."
         )
     rank = join_ranks(device) if chosen == "accelerate" else None
+    met = perf_counter()
     identity = codec.identity if codec is not None else _identity(codec_folder)
+    loading_seconds = perf_counter() - met if codec is None else 0.0
     books = identity.num_codebooks if num_books is None else num_books
     if not identity.min_codebooks <= books <= identity.num_codebooks:
         raise ConfigError(
@@ -166,7 +174,7 @@ def tokenize_manifest(
         num_threads=None if rank is None else rank.num_threads,
     )
     run = _Run(recipe, shard_parts(read_manifest(manifest), rows_per_shard), codec)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     if only is not None:
         made, missing = run.make_one(only, progress)
     else:
@@ -181,6 +189,7 @@ def tokenize_manifest(
         seconds=run.seconds(receipts),
         rejected=sum(len(receipt.rejected) for receipt in receipts),
         wall_seconds=perf_counter() - begun,
+        loading_seconds=loading_seconds + max((s.loading_seconds for s in made), default=0.0),
         missing=missing,
         rank=0 if rank is None else rank.index,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -70,6 +72,24 @@ def decode_recording(
         RefusedAudio: If it is missing, unreadable, cut short, not finite, silent, has channels that
             cancel each other, or lasts less or longer than the bounds.
     """
+    with _opened(recording) as file:
+        return _decode(file, recording, min_seconds, max_seconds, downmix)
+
+
+def require_readable(recording: Recording, *, max_seconds: float) -> None:
+    """Look at the header and the length of what an entry names, and decode nothing.
+
+    Raises:
+        RefusedAudio: If it is missing, no audio, cut short as its container tells, or longer than
+            `max_seconds`.
+    """
+    with _opened(recording) as file:
+        _checked_header(file, recording, max_seconds)
+
+
+@contextmanager
+def _opened(recording: Recording) -> Iterator[soundfile.SoundFile]:
+    """The file of an entry, whole as far as its container tells; its errors become ours."""
     name = recording.audio
     try:
         source: BinaryIO
@@ -92,8 +112,8 @@ def decode_recording(
                 )
             source.seek(0)
             # libsndfile reads a path faster than it calls back into Python
-            with _opened(recording, source) as file:
-                return _decode(file, recording, min_seconds, max_seconds, downmix)
+            with _sound_file(recording, source) as file:
+                yield file
     except OSError as error:
         raise RefusedAudio(
             "unreadable", f"{name} cannot be opened ({error.strerror}); check its permissions."
@@ -104,7 +124,7 @@ def decode_recording(
         ) from error
 
 
-def _opened(recording: Recording, source: BinaryIO) -> soundfile.SoundFile:
+def _sound_file(recording: Recording, source: BinaryIO) -> soundfile.SoundFile:
     try:
         return soundfile.SoundFile(
             source if recording.content is not None else str(recording.audio)

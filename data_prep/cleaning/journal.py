@@ -1,52 +1,38 @@
-"""Verdicts of a run, a line each as they fall, so that a killed run goes on where it stopped.
+"""Verdicts of a run, written down as they fall, so that a killed run goes on where it stopped.
 
-Only whole lines count, by a checksum. A verdict is found again by a key of all that it is a function
-of: the entry, the file's size and time of change, and the options.
+A verdict is found again by a key of all that it is a function of: the entry, the file's size and time
+of change, and the options.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import zlib
-from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from ..line_journal import LineJournal
 from ..manifest import CleaningRecord
 from ..readers.entry import Recording, Rejection
 from .options import CleaningOptions
 from .recording import Cleaned, Verdict
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
-class Journal:
-    """An append-only file of verdicts.
+class Journal(LineJournal):
+    """A file of verdicts.
 
     Args:
-        path: The file; what a killed run left unfinished at its end is cut off.
+        path: As `LineJournal` takes it.
         options: Part of every key, with `require_text`.
         require_text: As `clean_recording` takes it.
     """
 
     def __init__(self, path: Path, options: CleaningOptions, require_text: bool) -> None:
-        self.path = path
+        super().__init__(path)
         self._settings = json.dumps([FORMAT_VERSION, asdict(options), require_text])
-        self._file = path.open("a+b")
-        self._places: dict[str, tuple[int, int]] = {}
-        self._file.seek(0)
-        end = 0
-        for line in self._file:
-            if not line.endswith(b"\n"):
-                break
-            if (row := _row(line)) is not None:
-                self._places[row["key"]] = (end, len(line))
-            end += len(line)
-        self._file.truncate(end)
 
     def key(self, recording: Recording) -> str | None:
         """What a verdict is found by, or None where there is no file to know again."""
@@ -64,9 +50,7 @@ class Journal:
 
     def find(self, key: str, recording: Recording) -> Verdict | None:
         """The verdict of an earlier run; whether the audio that it stored is still there, ask it."""
-        if key not in self._places:
-            return None
-        row = _row(self._line(key))
+        row = self.row(key)
         if row is None:
             return None
         if "cleaned" not in row:
@@ -76,51 +60,10 @@ class Journal:
     def add(self, key: str, verdict: Verdict) -> None:
         """Write a verdict down before the next one is waited for."""
         if isinstance(verdict, Rejection):
-            row: dict[str, Any] = {
-                "audio": verdict.audio,
-                "kind": verdict.kind,
-                "reason": verdict.reason,
-            }
+            reason = {"audio": verdict.audio, "kind": verdict.kind, "reason": verdict.reason}
+            self.write(key, reason)
         else:
-            row = {"cleaned": _cleaned_row(verdict)}
-        body = json.dumps({"key": key, **row}).encode()
-        line = b"%08x %b\n" % (zlib.crc32(body), body)
-        self._places[key] = (self._file.seek(0, os.SEEK_END), len(line))
-        self._file.write(line)
-        self._file.flush()
-
-    def compact(self, keys: Iterable[str]) -> None:
-        """Keep the verdicts of these keys alone, in this order."""
-        temporary = self.path.with_name(f".{self.path.name}.compact")
-        with temporary.open("wb") as file:
-            for key in dict.fromkeys(keys):
-                if key in self._places:  # what ended a process has no verdict
-                    file.write(self._line(key))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
-
-    def _line(self, key: str) -> bytes:
-        place, length = self._places[key]
-        self._file.seek(place)
-        return self._file.read(length)
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
-
-
-def _row(line: bytes) -> dict[str, Any] | None:
-    """A line as it was written, or None if something happened to it."""
-    checksum, _, body = line.rstrip(b"\n").partition(b" ")
-    return json.loads(body) if checksum == b"%08x" % zlib.crc32(body) else None
+            self.write(key, {"cleaned": _cleaned_row(verdict)})
 
 
 def _cleaned_row(cleaned: Cleaned) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ..manifest import CleaningRecord, storable
 from ..readers.entry import Recording, Rejection
 from .apparent_speed import apparent_speed
 from .bandwidth import effective_bandwidth
-from .decoding import Clip, RefusedAudio, decode_recording, require_seconds
+from .decoding import Clip, RefusedAudio, decode_recording, require_readable, require_seconds
 from .fingerprint import fingerprint
 from .loudness import fitting_gain, integrated_loudness, levelling_gain
 from .options import CleaningOptions
@@ -104,6 +104,13 @@ def stored_name(name: str) -> str:
 
 def _check_text(recording: Recording, options: CleaningOptions, require_text: bool) -> None:
     if require_text and not recording.text:
+        try:
+            require_readable(recording, max_seconds=options.max_seconds)
+        except RefusedAudio as worse:
+            raise RefusedAudio(
+                worse.kind,
+                f"{worse} There is no transcript either; add one, or allow missing text.",
+            ) from worse
         raise RefusedAudio("transcript", "There is no transcript; add one, or allow missing text.")
     if options.scripts and recording.text:
         share = script_share(recording.text, options.scripts)

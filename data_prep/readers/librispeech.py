@@ -13,8 +13,6 @@ from .entry import TRANSCRIPT, Recording, Rejection, clean_text, split_of
 from .lines import read_lines
 from .tree import holds_below, missing, recordings_among, unlisted, walk
 
-_ENDING = ".trans.txt"
-
 
 @dataclass(frozen=True)
 class LibriSpeechReader:
@@ -28,13 +26,14 @@ class LibriSpeechReader:
     """
 
     name: ClassVar[str] = "librispeech"
+    known_by: ClassVar[str] = ".trans.txt"
 
     def accepts(self, corpus: Path) -> bool:
         """Whether a file of transcripts lies where a chapter would."""
-        return corpus.is_dir() and holds_below(corpus, _ENDING)
+        return corpus.is_dir() and holds_below(corpus, self.known_by)
 
     def read(self, corpus: Path) -> Iterator[Recording | Rejection]:
-        """Yield chapter by chapter; only one chapter's transcripts are held at a time."""
+        """Yield chapter by chapter; no more than one chapter's transcripts are held at a time."""
         root = corpus.absolute()
         for found in walk(root):
             if isinstance(found, Rejection):
@@ -46,7 +45,7 @@ class LibriSpeechReader:
         self, root: Path, folder: Path, files: list[str]
     ) -> Iterator[Recording | Rejection]:
         transcripts: dict[str, str] = {}
-        for name in (name for name in files if name.endswith(_ENDING)):
+        for name in (name for name in files if name.endswith(self.known_by)):
             for line in read_lines(folder / name):
                 if isinstance(line, Rejection):
                     yield line

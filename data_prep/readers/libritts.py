@@ -10,14 +10,14 @@ from typing import ClassVar
 from ...errors import ConfigError, CorpusError
 from ..manifest import storable
 from .entry import TRANSCRIPT, Recording, Rejection, read_transcript
-from .librispeech import place_in_tree
-from .tree import holds_below, missing, recordings_among, walk
+from .librispeech import LibriSpeechReader, place_in_tree
+from .tree import missing, recordings_among
 
 TEXTS = ("normalized", "original")
 
 
 @dataclass(frozen=True)
-class LibriTTSReader:
+class LibriTTSReader(LibriSpeechReader):
     """`<split>/<speaker>/<chapter>/` with `<id>.wav`, `<id>.normalized.txt`, `<id>.original.txt`.
 
     Attributes:
@@ -28,24 +28,12 @@ class LibriTTSReader:
     """
 
     name: ClassVar[str] = "libritts"
+    known_by: ClassVar[str] = ".normalized.txt"
     text: str = "normalized"
 
     def __post_init__(self) -> None:
         if self.text not in TEXTS:
             raise ConfigError(f"text is {self.text!r}; LibriTTS has {' and '.join(TEXTS)}.")
-
-    def accepts(self, corpus: Path) -> bool:
-        """Whether a normalized transcript lies where a chapter would."""
-        return corpus.is_dir() and holds_below(corpus, ".normalized.txt")
-
-    def read(self, corpus: Path) -> Iterator[Recording | Rejection]:
-        """Yield chapter by chapter."""
-        root = corpus.absolute()
-        for found in walk(root):
-            if isinstance(found, Rejection):
-                yield found
-            else:
-                yield from self._chapter(root, *found)
 
     def _chapter(
         self, root: Path, folder: Path, files: list[str]

@@ -40,13 +40,28 @@ class LevelCodec:
 
 
 def write_tone(
-    path: Path, seconds: float, pitch_hz: float = 200.0, rate: int = RATE, amplitude: float = 0.3
+    path: Path,
+    seconds: float,
+    pitch_hz: float = 200.0,
+    rate: int = RATE,
+    amplitude: float = 0.3,
+    text: str | None = None,
 ) -> None:
-    """A vowel-like sum of harmonics, swelling so that no two frames are alike."""
+    """A vowel-like sum of harmonics, swelling so that no two frames are alike, with its text."""
     time = np.arange(round(seconds * rate)) / rate
     wave = sum(np.sin(2 * np.pi * pitch_hz * k * time) / k for k in range(1, 6))
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, amplitude * np.linspace(0.2, 1, len(time)) * wave / 2, rate)
+    if text is not None:
+        path.with_suffix(".txt").write_text(text, encoding="utf-8")
+
+
+def read_content(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture
@@ -57,6 +72,12 @@ def codec() -> LevelCodec:
 @pytest.fixture
 def tone() -> Callable[..., None]:
     return write_tone
+
+
+@pytest.fixture
+def content() -> Callable[[Path], dict[str, bytes]]:
+    """Every file below a folder."""
+    return read_content
 
 
 @pytest.fixture

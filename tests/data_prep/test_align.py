@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,14 +32,6 @@ def model() -> AlignerModel:
 def read(folder: Path) -> dict[str, TokenRow]:
     shards = TokenShards(folder)
     return {row.id: row for row in (shards.row(i) for i in range(len(shards)))}
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def run(shards: Path, out: Path, model: AlignerModel, **options):
@@ -129,7 +122,11 @@ def test_what_cannot_be_aligned_is_listed_with_its_reason(
 
 
 def test_a_second_run_aligns_nothing(
-    shards: Path, tmp_path: Path, model: AlignerModel, monkeypatch: pytest.MonkeyPatch
+    shards: Path,
+    tmp_path: Path,
+    model: AlignerModel,
+    monkeypatch: pytest.MonkeyPatch,
+    content: Callable[[Path], dict[str, bytes]],
 ) -> None:
     first = run(shards, tmp_path / "out", model)
     before = content(tmp_path / "out")
@@ -147,7 +144,10 @@ def test_a_second_run_aligns_nothing(
 
 
 def test_a_run_stopped_at_any_write_ends_in_the_same_bytes(
-    tmp_path: Path, model: AlignerModel, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    model: AlignerModel,
+    monkeypatch: pytest.MonkeyPatch,
+    content: Callable[[Path], dict[str, bytes]],
 ) -> None:
     rows = [utterance(n, "valid" if n > 3 else "train", timed=False) for n in range(5)]
     shards = write_dataset(tmp_path / "in", rows)

@@ -10,15 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
+from tiny_codecs import tiny_codec
 
 from speechlm.data_prep.engines import choose_engine
 from speechlm.data_prep.jobs import ShardJob
 from speechlm.data_prep.manifest import Utterance, read_manifest, write_manifest
 from speechlm.data_prep.tokenize import tokenize_manifest
 from speechlm.errors import ConfigError, ModelMismatch, SpeechLMError
-from speechlm.tokenizer.codec import CodecModel
-from speechlm.tokenizer.config import CodecConfig
 
 LAUNCHED = """
 import sys
@@ -37,30 +35,13 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def codec_folder(tmp_path_factory):
-    torch.manual_seed(0)
-    model = CodecModel(
-        CodecConfig(
-            encoder_width=16,
-            encoder_layers=1,
-            num_mels=20,
-            num_pitch_lags=0,
-            latent_size=8,
-            num_codebooks=4,
-            codebook_size=32,
-            num_masked_books=2,
-            decoder_width=16,
-            decoder_layers=1,
-            head_width=16,
-            head_layers=1,
-        )
-    )
     folder = tmp_path_factory.mktemp("codec")
-    model.eval().save_pretrained(folder)
+    tiny_codec().save_pretrained(folder)
     return folder
 
 
 @pytest.fixture
-def whole(manifest, tmp_path, codec_folder):
+def whole(manifest, tmp_path, codec_folder, content):
     """What this process makes, undisturbed."""
     run(manifest, tmp_path / "whole", codec_folder)
     return content(tmp_path / "whole")
@@ -69,14 +50,6 @@ def whole(manifest, tmp_path, codec_folder):
 def run(manifest, out, codec_folder, **options):
     options = {"rows_per_shard": 3, "batch_seconds": 2.0, "progress": False} | options
     return tokenize_manifest(manifest, out, codec_folder=codec_folder, **options)
-
-
-def content(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def launch(tmp_path, arguments, *command, **options):
@@ -103,7 +76,7 @@ def descendants(of):
 
 
 def test_processes_make_the_same_bytes_and_go_on_after_one_was_killed(
-    manifest, tmp_path, codec_folder, whole
+    manifest, tmp_path, codec_folder, whole, content
 ):
     killed = []
 
@@ -170,7 +143,7 @@ def test_a_job_survives_being_written_down():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
-def test_workers_end_with_a_parent_that_is_killed(manifest, tmp_path, codec_folder, whole):
+def test_workers_end_with_a_parent_that_is_killed(manifest, tmp_path, codec_folder, whole, content):
     arguments = (manifest, tmp_path / "d", codec_folder, 2, 3)
     parent = launch(tmp_path, arguments)
     workers = set()
@@ -190,7 +163,7 @@ def test_workers_end_with_a_parent_that_is_killed(manifest, tmp_path, codec_fold
 
 
 @pytest.mark.slow
-def test_the_ranks_of_a_launcher_share_the_shards(manifest, tmp_path, codec_folder, whole):
+def test_the_ranks_of_a_launcher_share_the_shards(manifest, tmp_path, codec_folder, whole, content):
     command = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     arguments = (manifest, tmp_path / "d", codec_folder, 1, 3)
     ranks = launch(tmp_path, arguments, *command, stdout=subprocess.PIPE, text=True)
@@ -203,7 +176,7 @@ def test_the_ranks_of_a_launcher_share_the_shards(manifest, tmp_path, codec_fold
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
-def test_ray_replaces_a_worker_that_is_killed(tmp_path, tone, monkeypatch):
+def test_ray_replaces_a_worker_that_is_killed(tmp_path, tone, monkeypatch, content):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     ray = pytest.importorskip("ray")
     utterances = []

@@ -1,17 +1,22 @@
 import importlib.util
 import json
 import re
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from speechlm.data_prep import summary
 from speechlm.data_prep.cleaning import CleaningOptions
-from speechlm.data_prep.manifest import read_manifest
+from speechlm.data_prep.manifest import CleaningRecord, Utterance, read_manifest
 from speechlm.data_prep.prepare import assign_splits, fit_durations, prepare_corpus
 from speechlm.data_prep.readers import Recording
-from speechlm.data_prep.summary import histogram
+from speechlm.data_prep.splits import split_note
+from speechlm.data_prep.summary import histogram, summarise
+from speechlm.data_prep.text_model import train_text_model
+from speechlm.data_prep.tokenize import tokenize_manifest
 from speechlm.errors import ConfigError, CorpusError, UnsupportedText
 
 
@@ -74,13 +79,49 @@ def test_a_corpus_without_any_transcript_is_an_error_unless_text_may_be_missing(
     assert [u.text for u in read_manifest(tmp_path / "out" / "manifest.jsonl")] == [""]
 
 
+def test_of_a_broken_recording_without_transcript_both_are_told(tmp_path, tone):
+    tone(tmp_path / "c" / "good.wav", 1.0, text="hi")
+    tone(tmp_path / "c" / "untold.wav", 1.0, 300)
+    tone(tmp_path / "c" / "cut.wav", 1.0)
+    (tmp_path / "c" / "cut.wav").write_bytes((tmp_path / "c" / "cut.wav").read_bytes()[:5000])
+    (tmp_path / "c" / "noise.wav").write_bytes(b"no audio")
+    (tmp_path / "c" / "empty.wav").touch()
+    prepare_corpus(tmp_path / "c", tmp_path / "out", progress=False)
+    rows = ledger(tmp_path / "out")
+    kinds = {name: row["kind"] for name, row in rows.items()}
+    assert kinds == {
+        "untold": "transcript",
+        "cut": "cut",
+        "noise": "unreadable",
+        "empty": "unreadable",
+    }
+    assert all("no transcript" in row["reason"] for row in rows.values())
+    assert rows["empty"]["reason"].index("empty file") < rows["empty"]["reason"].index("transcript")
+
+
+def test_a_file_in_the_place_of_the_output_is_told_before_any_work(tmp_path, tone, manifest, codec):
+    tone(tmp_path / "c" / "a.wav", 1.0, text="hi")
+    (tmp_path / "taken").write_text("mine")
+    for out in (tmp_path / "taken", tmp_path / "taken" / "below"):
+        for work in (
+            lambda out: prepare_corpus(tmp_path / "c", out, progress=False),
+            lambda out: tokenize_manifest(manifest, out, codec=codec, progress=False),
+            lambda out: train_text_model(manifest, out, 270),
+        ):
+            with pytest.raises(ConfigError, match=r"taken is a file; name another folder"):
+                work(out)
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
 def test_nothing_found_and_nothing_good_are_errors(tmp_path):
     (tmp_path / "c").mkdir()
     with pytest.raises(CorpusError, match="holds no recordings"):
         prepare_corpus(tmp_path / "c", tmp_path / "out", progress=False)
     (tmp_path / "c" / "a.wav").touch()
     (tmp_path / "c" / "a.txt").write_text("hi")
-    with pytest.raises(CorpusError, match="All 1 recordings") as caught:
+    with pytest.raises(
+        CorpusError, match=r"No recording of .* can be used \(1 rejected\)"
+    ) as caught:
         prepare_corpus(tmp_path / "c", tmp_path / "out", progress=False)
     assert "empty file" in ledger(tmp_path / "out")["a"]["reason"]
     assert "rejected.jsonl" in str(caught.value)
@@ -103,8 +144,7 @@ def test_options_that_make_no_sense_are_refused(tmp_path, options):
 
 def test_a_run_on_the_same_corpus_writes_the_same_bytes(tmp_path, tone):
     for index in range(6):
-        tone(tmp_path / "c" / f"s{index}" / "a.wav", 0.5)
-        (tmp_path / "c" / f"s{index}" / "a.txt").write_text("hi")
+        tone(tmp_path / "c" / f"s{index}" / "a.wav", 0.5, text="hi")
     for out in ("one", "two"):
         prepare_corpus(tmp_path / "c", tmp_path / out, progress=False)
     for name in ("manifest.jsonl", "rejected.jsonl", "summary.json"):
@@ -150,6 +190,26 @@ def test_a_pattern_names_the_held_out_speakers():
     assert assign_splits(entries, 0.5, 0, re.compile(r"s\d*9$")) == ["train"] * 3 + ["valid"] * 6
 
 
+def noted(entries, valid_share=0.05, pattern=None, **options):
+    splits = assign_splits(entries, valid_share, 0, pattern, **options)
+    return split_note(entries, splits, valid_share, pattern, **options)
+
+
+def test_a_small_corpus_is_told_what_became_of_the_shares_and_what_to_set():
+    assert noted(recordings([f"s{i}" for i in range(40)])) == ""
+    few = noted(recordings(["a", "b", "c"]))
+    assert re.search("5 % of 3 speakers is less than one, so 1 is held .*--valid-pattern", few)
+    single = noted([Recording("u", Path("x"), "", "me")])
+    assert re.search("nothing is in the split valid: 1 recording cannot .*--valid-share 0", single)
+    assert "share a voice" in noted([Recording(f"u{i}", Path("x"), "", "") for i in range(200)])
+    two = noted(recordings(["a", "b"]), test_share=0.1)
+    assert re.search("split test: 2 speakers cannot fill 3 splits", two)
+    assert "--resplit" in noted(recordings(["a"], "train") + recordings(["b"], "test"))
+    for pattern, found in (("z", "valid: --valid-pattern finds no"), ("[ab]", "train: .* every")):
+        assert re.search(found, noted(recordings(["a", "b"]), 0.05, re.compile(pattern)))
+    assert noted(recordings(["a"]), valid_share=0.0) == ""
+
+
 def test_durations_end_with_the_recording():
     assert fit_durations((0.5, 0.5, 1.0), 1.25) == pytest.approx((0.5, 0.5, 0.25))
     assert fit_durations((0.5, 0.5), 1.25) == pytest.approx((0.5, 0.75))
@@ -185,7 +245,7 @@ def test_a_corpus_whose_splits_share_speakers_is_told_and_can_be_split_anew(tmp_
     (tmp_path / "c" / "list.jsonl").write_text("\n".join(lines))
     summary = prepare_corpus(tmp_path / "c", tmp_path / "out", progress=False)
     assert summary.shared_speakers == 3
-    assert "3 speakers are in more than one split" in summary.table()
+    assert "3 speakers are in more than one split of the corpus; --resplit" in summary.table()
     summary = prepare_corpus(
         tmp_path / "c", tmp_path / "out", resplit=True, test_share=0.2, progress=False
     )
@@ -230,7 +290,7 @@ def test_text_is_checked_before_the_audio_is_opened(tmp_path):
     for name, text in (("a", "привет"), ("b", "hello")):
         (tmp_path / "c" / f"{name}.wav").write_bytes(b"no audio")
         (tmp_path / "c" / f"{name}.txt").write_text(text)
-    with pytest.raises(CorpusError, match="All 2"):
+    with pytest.raises(CorpusError, match=r"\(2 rejected\)"):
         prepare_corpus(
             tmp_path / "c",
             tmp_path / "out",
@@ -242,10 +302,8 @@ def test_text_is_checked_before_the_audio_is_opened(tmp_path):
 
 
 def test_a_transcript_of_another_recording_is_found(tmp_path, tone):
-    (tmp_path / "c").mkdir()
     for name, text in (("fits", "about twenty letters of text"), ("not", "a" * 90)):
-        tone(tmp_path / "c" / f"{name}.wav", 2.0, 100 + len(text))
-        (tmp_path / "c" / f"{name}.txt").write_text(text)
+        tone(tmp_path / "c" / f"{name}.wav", 2.0, 100 + len(text), text=text)
     options = CleaningOptions(characters_per_second=(3, 28))
     prepare_corpus(tmp_path / "c", tmp_path / "out", options=options, progress=False)
     assert {name: row["kind"] for name, row in ledger(tmp_path / "out").items()} == {
@@ -253,6 +311,21 @@ def test_a_transcript_of_another_recording_is_found(tmp_path, tone):
     }
     (kept,) = read_manifest(tmp_path / "out" / "manifest.jsonl")
     assert 8 < kept.cleaning.characters_per_second < 28
+
+
+def test_the_table_says_in_words_what_cleaning_did(tmp_path):
+    record = CleaningRecord(trimmed_s=(0.5, 0.25), original_hz=8000, apparent_speed=1.1)
+    speech = Utterance("a", tmp_path / "a.wav", 1.0, "", "s", "train", cleaning=record)
+    table = summarise(tmp_path / "m", [speech, replace(speech, id="b")], []).table()
+    assert "recordings changed: 2 resampled, 2 trimmed (silence of 1.5 s in all)\n" in table
+    assert "recordings measured: apparent speed of 2\n" in table
+    assert "_" not in table
+    plain = summarise(tmp_path / "m", [replace(speech, cleaning=None)], []).table()
+    assert "recordings" not in plain
+
+
+def test_every_step_of_cleaning_has_its_words():
+    assert {f.name for f in fields(CleaningRecord)} == {*summary._CHANGES, *summary._MEASURES}
 
 
 def test_the_report_shows_every_recording_in_its_bars(tmp_path, tone):

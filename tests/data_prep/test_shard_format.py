@@ -87,3 +87,11 @@ def test_the_index_holds_the_keys_that_the_format_names():
     ]
     keys = {"name", "num_bytes", "sha256", "rows", "num_frames", "num_samples"}
     assert all(set(entry) == keys for entry in index["shards"])
+
+
+def test_a_check_shows_how_far_it_is_where_asked(capsys):
+    table = check_dataset(ASSET, progress=True).table()
+    assert "6/6" in capsys.readouterr().err
+    assert "in 3 shards\ndamaged: 0 shards, 0 utterances" in table
+    check_dataset(ASSET)
+    assert capsys.readouterr().err == ""

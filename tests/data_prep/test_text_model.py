@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,22 @@ def test_a_long_list_is_thinned_evenly(tmp_path: Path) -> None:
     manifest = write(tmp_path / "m.jsonl", {"train": TEXTS})
     summary = train_text_model(manifest, tmp_path / "out", 400, "bpe", max_lines=100)
     assert summary.lines == 100
+
+
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
+def test_a_size_that_the_text_does_not_allow_is_refused_with_the_nearest_that_works(
+    model_type: str, tmp_path: Path
+) -> None:
+    manifest = write(tmp_path / "m.jsonl", {"train": TEXTS[:5]})
+    for size, limit in ((1000, "at the most"), (200, "at the least")):
+        with pytest.raises(ConfigError, match=f"5 different .* {limit}.*--vocab-size") as caught:
+            train_text_model(manifest, tmp_path, size, model_type)  # type: ignore[arg-type]
+        (named,) = re.findall(rf"(\d+) pieces {limit}", str(caught.value))
+        made = train_text_model(manifest, tmp_path, int(named), model_type)  # type: ignore[arg-type]
+        assert made.num_pieces == int(named)
+        beyond = int(named) + (1 if size > int(named) else -1)
+        with pytest.raises(ConfigError, match=limit):
+            train_text_model(manifest, tmp_path, beyond, model_type)  # type: ignore[arg-type]
 
 
 def test_refusals(tmp_path: Path) -> None:

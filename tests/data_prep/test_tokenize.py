@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_codecs import tiny_codec
 
 from speechlm.data_prep import read_ahead as reading
 from speechlm.data_prep.manifest import SPLITS, read_manifest, write_manifest
@@ -20,14 +21,6 @@ from speechlm.tokenizer.audio import read_audio
 def run(manifest, out, codec, **options):
     options = {"rows_per_shard": 5, "batch_seconds": 2.0, "progress": False} | options
     return tokenize_manifest(manifest, out, codec=codec, **options)
-
-
-def content(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def by_split(manifest):
@@ -63,6 +56,27 @@ def test_every_utterance_becomes_the_row_that_the_codec_makes_of_it_alone(
     assert not len(shards.row(1).durations)
 
 
+def test_the_time_of_loading_the_codec_is_told_apart(manifest, tmp_path, monkeypatch):
+    ready, loaded = tiny_codec(), []
+
+    def slowly(folder=None):
+        time.sleep(0.2)
+        loaded.append(folder)
+        return ready
+
+    monkeypatch.setattr("speechlm.tokenizer.codec.load_codec", slowly)
+    write_manifest(manifest, read_manifest(manifest)[:1])
+    made = run(manifest, tmp_path / "d", None)
+    assert len(loaded) == 2  # to know the codec, and where the first shard is made
+    assert 0.4 <= made.loading_seconds < made.wall_seconds
+    rest = made.wall_seconds - made.loading_seconds
+    assert f"took {rest:.1f} s, and {made.loading_seconds:.1f} s to load the codec" in made.table()
+    assert "1 utterance, " in made.table()
+    assert " in 1 shard (0 whole already)" in made.table()
+    run(manifest, tmp_path / "d", None)
+    assert len(loaded) == 3  # a shard that is whole needs none
+
+
 def test_fewer_books_are_an_argument(manifest, tmp_path, codec):
     run(manifest, tmp_path / "d", codec, num_books=2)
     assert TokenShards(tmp_path / "d").row(0).codes.shape[0] == 2
@@ -71,7 +85,7 @@ def test_fewer_books_are_an_argument(manifest, tmp_path, codec):
             run(manifest, tmp_path / "d", codec, num_books=books)
 
 
-def test_a_second_run_encodes_nothing(manifest, tmp_path, codec):
+def test_a_second_run_encodes_nothing(manifest, tmp_path, codec, content):
     run(manifest, tmp_path / "d", codec)
     before = content(tmp_path / "d")
     codec.tokenize = lambda *_, **__: pytest.fail("encoded again")
@@ -79,7 +93,7 @@ def test_a_second_run_encodes_nothing(manifest, tmp_path, codec):
     assert content(tmp_path / "d") == before
 
 
-def test_only_what_changed_is_done_again(manifest, tmp_path, codec, tone):
+def test_only_what_changed_is_done_again(manifest, tmp_path, codec, tone, content):
     run(manifest, tmp_path / "d", codec)
     undisturbed = content(tmp_path / "d")
     damaged = tmp_path / "d" / "train-00001.parquet"
@@ -92,7 +106,7 @@ def test_only_what_changed_is_done_again(manifest, tmp_path, codec, tone):
     assert run(manifest, tmp_path / "d", codec).skipped == 0
 
 
-def test_a_shorter_manifest_leaves_no_shard_behind(manifest, tmp_path, codec):
+def test_a_shorter_manifest_leaves_no_shard_behind(manifest, tmp_path, codec, content):
     run(manifest, tmp_path / "d", codec)
     write_manifest(manifest, read_manifest(manifest)[:5])
     summary = run(manifest, tmp_path / "d", codec)
@@ -101,7 +115,9 @@ def test_a_shorter_manifest_leaves_no_shard_behind(manifest, tmp_path, codec):
     assert content(tmp_path / "d") == content(tmp_path / "e")
 
 
-def test_a_run_stopped_at_any_write_ends_in_the_same_bytes(manifest, tmp_path, codec, monkeypatch):
+def test_a_run_stopped_at_any_write_ends_in_the_same_bytes(
+    manifest, tmp_path, codec, monkeypatch, content
+):
     """Three shards and receipts, ledger, card, index: nine renames, stopped before and after each."""
     run(manifest, tmp_path / "whole", codec)
     rename = os.replace
@@ -132,7 +148,7 @@ def test_a_run_stopped_at_any_write_ends_in_the_same_bytes(manifest, tmp_path, c
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_sigkill_at_three_moments_ends_in_the_same_bytes(manifest, tmp_path, codec):
+def test_sigkill_at_three_moments_ends_in_the_same_bytes(manifest, tmp_path, codec, content):
     run(manifest, tmp_path / "whole", codec, rows_per_shard=2)
     encode = codec.tokenize
 
@@ -178,7 +194,7 @@ def test_a_recording_that_became_hours_is_not_decoded(manifest, tmp_path, codec,
     assert "lasts 30 s" in row["reason"]
 
 
-def test_one_shard_alone_can_be_made_again(manifest, tmp_path, codec, monkeypatch):
+def test_one_shard_alone_can_be_made_again(manifest, tmp_path, codec, monkeypatch, content):
     run(manifest, tmp_path / "d", codec)
     undisturbed = content(tmp_path / "d")
     for name in ("train-00000.parquet", "train-00001.parquet"):
@@ -195,7 +211,7 @@ def test_one_shard_alone_can_be_made_again(manifest, tmp_path, codec, monkeypatc
         run(manifest, tmp_path / "d", codec, only="train-00001", num_books=2)
 
 
-def test_shards_made_one_by_one_become_a_dataset_with_the_last(manifest, tmp_path, codec):
+def test_shards_made_one_by_one_become_a_dataset_with_the_last(manifest, tmp_path, codec, content):
     run(manifest, tmp_path / "whole", codec)
     missing = [
         run(manifest, tmp_path / "d", codec, only=name).missing
@@ -209,7 +225,7 @@ def test_shards_made_one_by_one_become_a_dataset_with_the_last(manifest, tmp_pat
     assert content(tmp_path / "d") == content(tmp_path / "whole")
 
 
-def test_a_batch_too_large_for_memory_is_encoded_in_halves(manifest, tmp_path, codec):
+def test_a_batch_too_large_for_memory_is_encoded_in_halves(manifest, tmp_path, codec, content):
     run(manifest, tmp_path / "whole", codec, batch_seconds=60.0)
     encode, sizes = codec.tokenize, []
 
@@ -280,27 +296,9 @@ def test_batches_hold_every_utterance_once_within_the_bound(seconds, bound):
 
 
 def test_a_real_codec_tokenizes_a_manifest(manifest, tmp_path):
-    from speechlm.tokenizer.codec import CodecModel
-    from speechlm.tokenizer.config import CodecConfig
-
-    torch.manual_seed(0)
-    config = CodecConfig(
-        encoder_width=16,
-        encoder_layers=1,
-        num_mels=20,
-        num_pitch_lags=0,
-        latent_size=8,
-        num_codebooks=4,
-        codebook_size=32,
-        num_masked_books=2,
-        decoder_width=16,
-        decoder_layers=1,
-        head_width=16,
-        head_layers=1,
-    )
-    model = CodecModel(config).eval()
+    model = tiny_codec()
     write_manifest(manifest, read_manifest(manifest)[:3])
     run(manifest, tmp_path / "d", model)
     shards = TokenShards(tmp_path / "d", codec=model.identity)
-    audio = read_audio(read_manifest(manifest)[2].audio, config.sampling_rate)
+    audio = read_audio(read_manifest(manifest)[2].audio, model.config.sampling_rate)
     assert torch.equal(shards.row(2).codes, model.tokenize([audio]).item(0))

@@ -34,21 +34,13 @@ def corpus(tmp_path):
     return tmp_path / "c"
 
 
-def contents(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 def run(corpus, out, **options):
     return prepare_corpus(corpus, out, options=OPTIONS, progress=False, **options)
 
 
-def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, corpus):
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, corpus, content):
     run(corpus, tmp_path / "whole")
-    whole = contents(tmp_path / "whole")
+    whole = content(tmp_path / "whole")
     chance = random.Random(0)
     size = len(whole[JOURNAL_NAME])
     fork = multiprocessing.get_context("fork")
@@ -67,12 +59,12 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, corpus):
         with journal.open("ab") as file:
             file.write(b'0123abcd {"key": "half a li')
     run(corpus, out)
-    assert contents(out) == whole
+    assert content(out) == whole
 
 
-def test_what_was_judged_is_not_decoded_again(tmp_path, corpus, monkeypatch):
+def test_what_was_judged_is_not_decoded_again(tmp_path, corpus, monkeypatch, content):
     run(corpus, tmp_path / "out")
-    before = contents(tmp_path / "out")
+    before = content(tmp_path / "out")
     judged = []
     from speechlm.data_prep.cleaning import workers
 
@@ -83,7 +75,7 @@ def test_what_was_judged_is_not_decoded_again(tmp_path, corpus, monkeypatch):
         lambda entry, *args, **kwargs: judged.append(entry.id) or real(entry, *args, **kwargs),
     )
     run(corpus, tmp_path / "out")
-    assert (judged, contents(tmp_path / "out")) == ([], before)
+    assert (judged, content(tmp_path / "out")) == ([], before)
     touched = corpus / "s3" / "u3.wav"
     os.utime(touched, ns=(1, 1))
     next((tmp_path / "out" / "audio").rglob("s4_u4-*.flac")).unlink()
@@ -92,22 +84,22 @@ def test_what_was_judged_is_not_decoded_again(tmp_path, corpus, monkeypatch):
     assert sorted(judged) == ["s2/u2", "s3/u3", "s4/u4"]
 
 
-def test_a_damaged_journal_costs_time_and_nothing_else(tmp_path, corpus):
+def test_a_damaged_journal_costs_time_and_nothing_else(tmp_path, corpus, content):
     run(corpus, tmp_path / "out")
-    before = contents(tmp_path / "out")
+    before = content(tmp_path / "out")
     journal = tmp_path / "out" / JOURNAL_NAME
     data = bytearray(journal.read_bytes())
     for place in random.Random(1).sample(range(len(data)), 60):
         data[place] = 0x20
     journal.write_bytes(data)
     run(corpus, tmp_path / "out")
-    assert contents(tmp_path / "out") == before
+    assert content(tmp_path / "out") == before
 
 
-def test_any_number_of_processes_writes_the_same_bytes(tmp_path, corpus):
+def test_any_number_of_processes_writes_the_same_bytes(tmp_path, corpus, content):
     run(corpus, tmp_path / "one")
     run(corpus, tmp_path / "three", workers=3)
-    assert contents(tmp_path / "one") == contents(tmp_path / "three")
+    assert content(tmp_path / "one") == content(tmp_path / "three")
 
 
 class Bomb(Recording):
