@@ -12,7 +12,9 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.command()
 def train(
-    kind: Annotated[Literal["codec", "slm", "aligner"], typer.Argument(help="What to train.")],
+    kind: Annotated[
+        Literal["codec", "slm", "aligner", "entropy", "fine"], typer.Argument(help="What to train.")
+    ],
     config: Annotated[Path, typer.Argument(help="Recipe, a YAML file as in configs/.")],
     overrides: Annotated[
         list[str] | None,
@@ -37,7 +39,7 @@ def train(
         bool, typer.Option("--dry-run", help="Say what would be trained, its size and its cost.")
     ] = False,
 ) -> None:
-    """Train a codec, a speech language model or an aligner from a recipe."""
+    """Train a codec, a speech language model, an aligner or a model for transmission from a recipe."""
     from ..train.run import describe_training, run_training
 
     if overfit:
@@ -49,6 +51,19 @@ def train(
         found = overfit_batch(config, overrides or [], start_from)
         typer.echo(found.verdict())
         raise typer.Exit(not found.is_sound)
+    if kind == "entropy" or kind == "fine":
+        from ..errors import ConfigError
+        from ..train.transmission_run import describe_transmission, train_transmission
+
+        if start_from is not None:
+            raise ConfigError(
+                f"--from takes codecs and language models; train {kind} starts untrained."
+            )
+        if dry_run:
+            typer.echo(describe_transmission(kind, config, overrides or []).table())
+        else:
+            typer.echo(train_transmission(kind, config, overrides or [], run))
+        return
     if dry_run:
         typer.echo(describe_training(kind, config, overrides or [], start_from).table())
         return
@@ -62,6 +77,7 @@ def export(
 ) -> None:
     """Turn a run into a model folder to share."""
     from ..train.export import export_run
+    from ..train.transmission_run import export_transmission, is_transmission_run
 
-    export_run(run, out)
+    (export_transmission if is_transmission_run(run) else export_run)(run, out)
     typer.echo(out)

@@ -7,6 +7,7 @@ import json
 import math
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -15,12 +16,14 @@ from torch import Tensor, nn
 
 from ..data_prep.shards import TokenShards
 from ..errors import ConfigError
+from ..tokenizer.codec import load_codec
 from ..tokenizer.codes import CodecIdentity
 from ..transmission.config import EntropyConfig, FineConfig
 from ..transmission.entropy_model import EntropyModel
 from ..transmission.fine_model import FineModel
 from ..transmission.frame_model import FrameModel, FrameOutput
 from .batches import Draw
+from .start import SHIPPED
 from .task import Batch, Validation
 from .transmission_recipe import TransmissionTraining
 from .transmission_tables import StaticTables
@@ -66,9 +69,16 @@ class TransmissionTask:
         self._static: dict[str, float] | None = None
 
     def _model(self, identity: CodecIdentity) -> FrameModel:
+        model: FrameModel
         if self.config.predicts == "base":
-            return EntropyModel(EntropyConfig.for_codec(identity, **self.config.model))
-        return FineModel(FineConfig.for_codec(identity, **self.config.model))
+            model = EntropyModel(EntropyConfig.for_codec(identity, **self.config.model))
+        else:
+            model = FineModel(FineConfig.for_codec(identity, **self.config.model))
+        if (name := self.config.codec) is not None:
+            codec = load_codec(None if name == SHIPPED else Path(name))
+            codec.identity.require(identity, f"The token dataset {self.config.shards[0]}")
+            model.take_codebooks(codec.quantizer.codebooks)
+        return model
 
     def item(self, draw: Draw) -> Tensor:
         """A random piece of an utterance, int64 `[K, T]`."""

@@ -9,7 +9,7 @@ frame side by side.) The masked books of MCRVQ are peers, and are ordered as the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from ..slm.initialization import initialize, initialize_logits
+from ..errors import ModelMismatch
+from ..slm.initialization import LOGIT_GAIN, initialize, initialize_logits
 from ..slm.language_model import CodeEmbedding
 from ..slm.transformer import RMSNorm
 from .config import FrameModelConfig
@@ -132,6 +133,39 @@ class FrameModel(PreTrainedModel):
             if level + 1 < self.num_levels:
                 states = self.tell(states, level, codes[:, level])
         return found
+
+    @torch.no_grad()
+    def take_codebooks(self, codebooks: Tensor) -> None:
+        """Let codes begin as alike as they sound: vectors and logits as random maps of a codec's entries.
+
+        Sounds move little from frame to frame, so the next code is mostly a near one. Untrained tables
+        would have to find out which codes are near from pairs that occur once or never.
+
+        Args:
+            codebooks: float `[K, V, C]`, entries of the codec's books, zero where a masked book has no
+                channels.
+
+        Raises:
+            ModelMismatch: If there are fewer books or other numbers of entries than the model's.
+        """
+        config = self.config
+        books = self.num_given + self.num_levels
+        if len(codebooks) < books or codebooks.shape[1] != config.codebook_size:
+            raise ModelMismatch(
+                f"The model is for {books} books of {config.codebook_size} entries, the codec has "
+                f"{len(codebooks)} of {codebooks.shape[1]}; take the codec of the codes."
+            )
+        for book, entries in enumerate(codebooks[:books].float().cpu()):
+            entries = entries - entries.mean(0)
+            entries = entries / entries.norm(dim=1).square().mean().sqrt().clamp(min=1e-12)
+            # rows of unit length on average, as fresh ones are
+            spread = torch.randn(entries.shape[1], config.code_size) * config.code_size**-0.5
+            table = self.codes.table.weight.unflatten(0, (books, -1))
+            table[book] = (entries @ spread).to(table)
+            if book >= self.num_given:
+                logits = cast(LevelHead, self.heads[book - self.num_given]).logits.weight
+                spread = torch.randn(entries.shape[1], config.head_size) * config.head_size**-0.5
+                logits.copy_(LOGIT_GAIN * (entries @ spread))
 
     def new_cache(self, batch_size: int = 1) -> WindowCache:
         """The memory before the first frame."""

@@ -26,7 +26,8 @@ STREAM_LIMIT = 1 << 22  # the same for the residual stream, which enters norms o
 LOG2_E = 94_548  # log2(e) with 16 bits behind the point
 EXP_BITS = 30  # behind the point, of what `exp2` gives
 _ROOT_BITS = 256
-_NORM_BITS = 30
+_SHARE_BITS = 20
+_NORM_BITS = 40
 # slm's NORM_EPS of 1e-6 in squares of fixed-point numbers
 _NORM_EPS = 17
 
@@ -63,8 +64,8 @@ def silu(x: Integers) -> Integers:
     """Multiply by the logistic function, fixed-point to fixed-point."""
     falling = exp2(np.abs(x) * LOG2_E >> 16)
     one = 1 << EXP_BITS
-    share = (np.where(x >= 0, one, falling) << 15) // (one + falling)
-    return (x * share + (1 << 14)) >> 15
+    share = (np.where(x >= 0, one, falling) << _SHARE_BITS) // (one + falling)
+    return (x * share + (1 << (_SHARE_BITS - 1))) >> _SHARE_BITS
 
 
 def rms_norm(x: Integers) -> Integers:
