@@ -196,9 +196,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--memory", type=int, metavar="N", help="memory over N utterances only")
     parser.add_argument("--cores", type=int, default=usable_cores())
     parser.add_argument("--seconds", type=float, default=10.0, help="of the codec's turn")
-    parser.add_argument("--shards", type=int, default=8, help="timed shards of each worker")
+    parser.add_argument("--shards", type=int, default=3, help="timed shards of each worker")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=50, help="utterances a shard")
+    # Batches of fewer are padded more than those of the thousand that `tokenize` has
+    parser.add_argument("--rows", type=int, default=250, help="utterances a shard")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
     return parser.parse_args(arguments)
 
