@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from .options import CodecFolder
 
-if TYPE_CHECKING:
-    from ..transmission.static_table import StaticTableModel
-
 app = typer.Typer(rich_markup_mode=None)
 
-_Table = Annotated[
+_Model = Annotated[
     Path | None,
-    typer.Option("--table", help="File of `static-table`; what ships is used if not given."),
+    typer.Option(
+        "--model", help="File of `static-table`, or an entropy model's folder; else what ships."
+    ),
 ]
 
 
@@ -34,29 +33,32 @@ def compress(
     chunk_frames: Annotated[
         int, typer.Option(min=1, max=255, help="Frames that are coded, and lost, together.")
     ] = 50,
-    table: _Table = None,
+    model: _Model = None,
     raw: Annotated[bool, typer.Option("--raw", help="Code without a model.")] = False,
     codec: CodecFolder = None,
 ) -> None:
     """Compress a recording into an .lmc file, which decodes on any machine."""
-    if raw and table is not None:
-        raise typer.BadParameter("--raw codes without a model; leave --table out.")
+    if raw and model is not None:
+        raise typer.BadParameter("--raw codes without a model; leave --model out.")
     from ..tokenizer.audio import read_audio
     from ..tokenizer.codec import load_codec
     from ..tokenizer.files import write_atomically
     from ..transmission.compressor import Compressor, books_of_bitrate
     from ..transmission.info import describe_stream
+    from ..transmission.models import load_entropy_model
     from ..transmission.symbol_model import SymbolModel, UniformModel
 
     loaded = load_codec(codec)
     identity = loaded.identity
     books = identity.min_codebooks if bitrate is None else books_of_bitrate(identity, bitrate)
-    model: SymbolModel | None = _table_model(table, books)
-    if raw:
-        model = UniformModel(books, identity.codebook_size)
+    entropy_model: SymbolModel | None = None
+    if model is not None:
+        entropy_model = load_entropy_model(model, identity, books)
+    elif raw:
+        entropy_model = UniformModel(books, identity.codebook_size)
     waveform = read_audio(audio, loaded.config.sampling_rate)
     compressor = Compressor(
-        loaded, books, model=model, chunk_frames=chunk_frames, num_samples=len(waveform)
+        loaded, books, model=entropy_model, chunk_frames=chunk_frames, num_samples=len(waveform)
     )
     pieces = [compressor.push(waveform), compressor.flush()]
     write_atomically(out, b"".join(pieces))
@@ -75,7 +77,7 @@ def compress(
 def decompress(
     stream: Annotated[Path, typer.Argument(metavar="IN", help="File that `compress` wrote.")],
     out: Annotated[Path, typer.Argument(help="Audio file; the suffix chooses the format.")],
-    table: _Table = None,
+    model: _Model = None,
     codec: CodecFolder = None,
 ) -> None:
     """Turn an .lmc file back into a recording; damage is told on stderr and concealed."""
@@ -85,9 +87,10 @@ def decompress(
     from ..tokenizer.codec import load_codec
     from ..transmission.decompressor import Decompressor
     from ..transmission.info import blocks
+    from ..transmission.models import load_entropy_model
 
     loaded = load_codec(codec)
-    decompressor = Decompressor(loaded, _table_model(table, None))
+    decompressor = Decompressor(loaded, None if model is None else load_entropy_model(model))
     samples = [decompressor.push(block) for block in blocks(stream)]
     waveform = torch.cat([*samples, decompressor.flush()])
     write_audio(out, waveform, loaded.config.sampling_rate)
@@ -118,7 +121,7 @@ def static_table(
         int, typer.Option(min=1, help="Tables of a book; more need more speech to learn from.")
     ] = 128,
 ) -> None:
-    """Learn how a codec's codes follow each other, for `compress --table`: no network, only integers."""
+    """Learn how a codec's codes follow each other, for `compress --model`: no network, only integers."""
     from ..data_prep.shards import TokenShards
     from ..transmission.static_learning import learn_static_table
 
@@ -128,10 +131,3 @@ def static_table(
     table.save(out)
     sizes = ", ".join(str(len(book.table)) for book in table.books)
     typer.echo(f"{out}: {table.num_books} books with {sizes} tables, {table.fingerprint}")
-
-
-def _table_model(path: Path | None, num_books: int | None) -> StaticTableModel | None:
-    """The model of a table's file; for a stream to read, the header tells the number of books."""
-    from ..transmission.static_table import StaticTable, StaticTableModel
-
-    return None if path is None else StaticTableModel(StaticTable.load(path), num_books)

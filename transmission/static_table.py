@@ -161,13 +161,13 @@ class StaticTableModel:
                 f"The static table has {table.num_books} books, {num_books} are to be coded; learn one "
                 "for as many."
             )
-        self.codebook_size = table.codec.codebook_size
+        self.codec, self.codebook_size = table.codec, table.codec.codebook_size
         self.fingerprint = table.fingerprint
         self._table, self._books = table, table.books
 
     def narrowed(self, num_books: int) -> StaticTableModel:
-        """The model of fewer books of the same table; of as many as there are, if more are asked for."""
-        return StaticTableModel(self._table, min(num_books, self._table.num_books))
+        """The model of the first books of the same table."""
+        return StaticTableModel(self._table, num_books)
 
     def start(self) -> _State:
         """In front of the first frame."""

@@ -1,0 +1,62 @@
+"""Streams that were written once decode to the same codes for ever; a new format gets files of its own.
+
+`golden/` holds, for each stream, the codes and the length that went in (`streams.json`), and the table that
+coded it. They were written by format 1 as it first was; no change of speechlm may ask for new ones.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_streams import read
+
+from speechlm.transmission.codes_stream import CodesWriter
+from speechlm.transmission.info import describe_stream
+from speechlm.transmission.models import load_entropy_model
+from speechlm.transmission.symbol_model import SymbolModel, UniformModel
+
+GOLDEN = Path(__file__).parent / "golden"
+STREAMS = json.loads((GOLDEN / "streams.json").read_text(encoding="utf-8"))
+
+
+def model(name: str) -> SymbolModel:
+    told = STREAMS[name]
+    if told["model"] is None:
+        return UniformModel(len(told["codes"]), 16)
+    return load_entropy_model(GOLDEN / told["model"], num_books=len(told["codes"]))
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_golden_stream_decodes_to_what_went_in(name: str) -> None:
+    told = STREAMS[name]
+    data = (GOLDEN / name).read_bytes()
+    codes, concealed, reader = read(data, model(name))
+    assert codes.tolist() == told["codes"]
+    assert not concealed.any() and reader.damages == []
+    assert reader.num_samples == told["num_samples"]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_the_same_codes_still_give_the_same_bytes(name: str) -> None:
+    told, header = STREAMS[name], describe_stream(GOLDEN / name).header
+    writer = CodesWriter(
+        header.codec,
+        model(name),
+        chunk_frames=header.chunk_frames,
+        num_samples=header.num_samples,
+    )
+    data = writer.push(torch.tensor(told["codes"])) + writer.finish(told["num_samples"])
+    assert data == (GOLDEN / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_golden_stream_with_a_bad_chunk_keeps_the_others(name: str) -> None:
+    told = STREAMS[name]
+    data = bytearray((GOLDEN / name).read_bytes())
+    data[60] ^= 1  # of the first chunk
+    codes, concealed, _ = read(bytes(data), model(name))
+    assert concealed.nonzero().flatten().tolist() == list(range(10))
+    assert codes[:, 10:].tolist() == [row[10:] for row in told["codes"]]
