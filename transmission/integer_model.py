@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..errors import CorruptWeights
 from ..tokenizer.files import write_atomically
 from ..tokenizer.model_folder import read_config
-from .config import EntropyConfig, FineConfig, FrameModelConfig
+from .config import FrameModelConfig
 from .integer_arithmetic import (
     EXP_BITS,
     FRACTION,
@@ -167,10 +167,14 @@ class IntegerFrameModel:
         cache.end += 1
         return x
 
+    def logits(self, state: Integers, level: int) -> Integers:
+        """Base-2 logarithms of how likely each code of a level is, but for a constant: fixed-point `[V]`."""
+        hidden = limited(silu(self._hidden[level](rms_norm(state))))
+        return self._logits[level](hidden)
+
     def counts(self, state: Integers, level: int) -> Integers:
         """How likely each code of a level is: int64 `[V]`, the likeliest 2^26, others in proportion."""
-        hidden = limited(silu(self._hidden[level](rms_norm(state))))
-        logits = self._logits[level](hidden)
+        logits = self.logits(state, level)
         return exp2(logits.max() - logits) >> (EXP_BITS - COUNT_BITS)
 
     def tell(self, state: Integers, level: int, code: int) -> Integers:
@@ -312,13 +316,3 @@ def _described(config: FrameModelConfig) -> str:
         *("num_given", "num_levels", "codec_id", "codec_revision", "codebook_size"),
     )
     return json.dumps({name: getattr(config, name) for name in names}, sort_keys=True)
-
-
-def load_entropy(folder: str | os.PathLike[str]) -> IntegerFrameModel:
-    """The integer entropy model of a folder; see `IntegerFrameModel.load`."""
-    return IntegerFrameModel.load(folder, EntropyConfig)
-
-
-def load_fine(folder: str | os.PathLike[str]) -> IntegerFrameModel:
-    """The integer fine model of a folder; see `IntegerFrameModel.load`."""
-    return IntegerFrameModel.load(folder, FineConfig)
