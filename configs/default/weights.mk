@@ -14,6 +14,8 @@ HOURS ?= 20
 SPEAKERS ?= 400
 VOICE_SEED ?= 1
 SPEECH_SEED ?= 1
+# Further corpora with phonemes and durations, for all models
+MORE_SPEECH ?=
 KOKORO := build/kokoro
 VOICES ?= $(KOKORO)/package/voices
 KOKORO_MODEL ?=
@@ -54,6 +56,7 @@ FORCE:
 
 # What a stage was asked for; it is written anew, and the stage runs again, only when that changes.
 ASKED_speech = $(TEXT) $(EXCLUDE) $(HOURS) $(SPEAKERS) $(VOICE_SEED) $(SPEECH_SEED) $(VOICES)
+ASKED_more = $(MORE_SPEECH)
 ASKED_real = $(REAL) $(REAL_OPTIONS)
 ASKED_codec = $(CODEC_RECIPE) $(CORPORA) $(CODEC_OPTIONS)
 ASKED_adversarial = $(ADVERSARIAL_RECIPE) $(ADVERSARIAL_OPTIONS)
@@ -83,8 +86,9 @@ $(W)/speech/summary-$(SPEECH_SEED).json: $(TEXT) $(VOICES)/af_heart.bin $(W)/ask
 		$(if $(KOKORO_MODEL),--model $(KOKORO_MODEL)) --per-speaker --workers $(WORKERS)
 
 # Speakers whose number ends in 9 are held out, with all their sentences: no sentence is said twice
-$(SPEECH): $(W)/speech/summary-$(SPEECH_SEED).json
-	$(SPEECHLM) prepare $(W)/speech $(@D) --valid-pattern 's\d*9$$' --require-phonemes --workers $(WORKERS)
+$(SPEECH): $(W)/speech/summary-$(SPEECH_SEED).json $(W)/asked/more
+	$(SPEECHLM) prepare $(W)/speech $(MORE_SPEECH) $(@D) --valid-pattern 's\d*9$$' --require-phonemes \
+		--workers $(WORKERS)
 
 $(W)/data/real/manifest.jsonl: $(W)/asked/real | $(WEIGHTS_NEED)
 	$(SPEECHLM) prepare $(REAL) $(@D) $(REAL_OPTIONS) --workers $(WORKERS)
