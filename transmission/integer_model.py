@@ -43,6 +43,7 @@ COUNT_BITS = 26  # of the likeliest code's count
 _MIX_BITS = 16  # of the heaviest attention weight
 _MAX_WIDTH = 1024  # inputs of a linear layer, see IntegerLinear
 _MAX_ENTRIES = 1 << 11  # their counts then sum to 2^37 at most
+_MAX_WINDOW = 1 << 12
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -291,6 +292,8 @@ def _check(tensors: Tensors, config: FrameModelConfig) -> None:
             f"the profile {PROFILE} sums exactly over at most {_MAX_WIDTH} inputs and "
             f"{_MAX_ENTRIES} entries, {widest} and {config.codebook_size} are asked for."
         )
+    if config.window > _MAX_WINDOW:
+        raise CorruptWeights(f"a window of {config.window} frames is more than {_MAX_WINDOW}.")
     allowed: dict[str, Callable[[NDArray[Any]], bool]] = {
         ".scale": lambda tensor: 0 <= tensor.min() and tensor.max() < 1 << SCALE_BITS,
         ".gain": lambda tensor: np.abs(tensor.astype(np.int64)).max() <= 1 << (GAIN_BITS + 4),
