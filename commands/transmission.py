@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -77,6 +78,10 @@ def compress(
 def decompress(
     stream: Annotated[Path, typer.Argument(metavar="IN", help="File that `compress` wrote.")],
     out: Annotated[Path, typer.Argument(help="Audio file; the suffix chooses the format.")],
+    start: Annotated[float, typer.Option(min=0.0, help="Begin at this second.")] = 0.0,
+    seconds: Annotated[
+        float | None, typer.Option(help="Decode so many seconds, and read no more than these.")
+    ] = None,
     model: _Model = None,
     codec: CodecFolder = None,
 ) -> None:
@@ -88,13 +93,20 @@ def decompress(
     from ..transmission.decompressor import Decompressor
     from ..transmission.info import blocks
     from ..transmission.models import load_entropy_model
+    from ..transmission.seeking import decompress_part
 
     loaded = load_codec(codec)
-    decompressor = Decompressor(loaded, None if model is None else load_entropy_model(model))
-    samples = [decompressor.push(block) for block in blocks(stream)]
-    waveform = torch.cat([*samples, decompressor.flush()])
+    entropy_model = None if model is None else load_entropy_model(model)
+    if start or seconds is not None:
+        wanted = math.inf if seconds is None else seconds
+        waveform, damages = decompress_part(loaded, stream, start, wanted, entropy_model)
+    else:
+        decompressor = Decompressor(loaded, entropy_model)
+        samples = [decompressor.push(block) for block in blocks(stream)]
+        waveform = torch.cat([*samples, decompressor.flush()])
+        damages = decompressor.damages
     write_audio(out, waveform, loaded.config.sampling_rate)
-    for damage in decompressor.damages:
+    for damage in damages:
         typer.echo(damage.reason, err=True)
     typer.echo(f"{out}: {len(waveform) / loaded.config.sampling_rate:.2f} s")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -161,13 +162,14 @@ class CodesReader:
             CorruptStream: If the stream has no header that can be used.
             ModelMismatch: If the entropy model is not the one that coded the stream.
         """
-        return self._pieces(self._reader.push(data))
+        return self.take(self._reader.push(data))
 
     def finish(self) -> list[CodesPiece]:
         """No more bytes come; returns the last codes."""
-        return self._pieces(self._reader.finish())
+        return self.take(self._reader.finish())
 
-    def _pieces(self, parts: list[Part]) -> list[CodesPiece]:
+    def take(self, parts: Sequence[Part]) -> list[CodesPiece]:
+        """Codes of parts that were found otherwise than from the begin on, the header first."""
         pieces: list[CodesPiece] = []
         for part in parts:  # the header always comes first
             if isinstance(part, StreamHeader):

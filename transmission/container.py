@@ -33,6 +33,8 @@ _CRC = struct.Struct("<I")
 _RAW, _LAST, _RESERVED = 1 << 13, 1 << 14, 1 << 15
 
 CHUNK_HEAD_BYTES = _CHUNK.size
+MAX_HEADER_BYTES = _HEADER.size + MAX_CODEC_ID_BYTES + _CRC.size
+MAX_END_BYTES = _END.size + 2 * MAX_CHUNKS + _END_TAIL.size
 
 
 @dataclass(frozen=True)
@@ -301,7 +303,7 @@ def unpack_end(
 def find_end(tail: bytes, header: StreamHeader, seed: int) -> EndRecord | None:
     """The end record that a stream's last bytes hold, for seeking; None if it is not there.
 
-    `tail` should be the last `16 + 2 * chunks + 8` bytes or more.
+    `tail` should be the last `MAX_END_BYTES`, or all there are.
     """
     if len(tail) < _END.size + _END_TAIL.size:
         return None

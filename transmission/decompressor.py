@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -42,7 +44,6 @@ class Decompressor:
         self._num_known = 0  # samples of all codes so far
         self._num_played = 0
         self._gaps: list[tuple[int, int]] = []
-        self._is_checked = False
 
     @property
     def header(self) -> StreamHeader | None:
@@ -61,17 +62,23 @@ class Decompressor:
             CorruptStream: If the stream has no header that can be used.
             ModelMismatch: If it was made with another codec or entropy model.
         """
-        return self._played(self._reader.push(data))
+        is_new = self.header is None
+        pieces = self._reader.push(data)
+        if is_new and self.header is not None:
+            self.codec.identity.require(self.header.codec, "The .lmc stream")
+        return self._played(pieces)
 
     def flush(self) -> Tensor:
         """No more bytes come; returns the last samples, float32 `[n]`."""
         samples = self._played(self._reader.finish())
         return torch.cat([samples, self._faded(self._stream.drain())])
 
-    def _played(self, pieces: list[CodesPiece]) -> Tensor:
-        if self.header is not None and not self._is_checked:
-            self.codec.identity.require(self.header.codec, "The .lmc stream")
-            self._is_checked = True
+    def play(self, pieces: Iterable[CodesPiece]) -> Tensor:
+        """All samples of codes that another reader gives, float32 `[n]`."""
+        samples = self._played(pieces)
+        return torch.cat([samples, self._faded(self._stream.drain())])
+
+    def _played(self, pieces: Iterable[CodesPiece]) -> Tensor:
         samples = [torch.zeros(0)]
         for piece in pieces:
             start, self._num_known = self._num_known, self._num_known + piece.num_samples
