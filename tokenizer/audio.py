@@ -129,6 +129,9 @@ def _decoded(name: Path) -> Iterator[NDArray[np.float32]]:
         with soundfile.SoundFile(str(name)) as file:
             while len(block := file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)):
                 yield block
+                # soundfile seeks behind every read, and Opus decodes its last page anew for that
+                if len(block) < _BLOCK_SAMPLES:
+                    break
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise UnsupportedAudio(
             f"{name} breaks off or is damaged ({error}); restore or re-encode it."
