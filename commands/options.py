@@ -22,9 +22,10 @@ Precision = Annotated[
     ),
 ]
 Transcribe = Annotated[
-    bool, typer.Option("--transcribe", help="Hear what a prompt without transcript says.")
+    bool,
+    typer.Option("--transcribe", help="Hear what the prompt says, where no text of it is given."),
 ]
 RecognizerFolder = Annotated[
     Path | None,
-    typer.Option("--recognizer", help="CTranslate2 Whisper for --transcribe; the installed one."),
+    typer.Option("--recognizer", help="Folder of the Whisper (CTranslate2) that hears."),
 ]
