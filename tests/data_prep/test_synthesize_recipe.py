@@ -46,7 +46,12 @@ def planned(folder: str, *variables: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in said.splitlines() if line.startswith("speechlm ")]
 
 
-VARIANTS = [(), ("REAL=/corpora/one /corpora/two",), PAIR, ("EXCLUDE=a.jsonl b.txt", "MORE_SPEECH=c d")]
+VARIANTS = [
+    (),
+    ("REAL=/corpora/one /corpora/two",),
+    PAIR,
+    ("EXCLUDE=a.jsonl b.txt", "MORE_SPEECH=c d"),
+]
 
 
 @pytest.mark.parametrize("variables", VARIANTS, ids=str)
