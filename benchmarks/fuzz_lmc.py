@@ -128,7 +128,7 @@ def check(data: bytes, model: SymbolModel, codec: CodecModel | None, rng: random
     reader: CodesReader | Decompressor
     reader = CodesReader(model) if codec is None else Decompressor(codec, model)
     cut = rng.choice([1 << 30, 97])
-    num_frames = 0
+    num_frames = 0.0
     try:
         for start in range(0, len(data), cut):
             got = reader.push(data[start : start + cut])
@@ -143,18 +143,18 @@ def check(data: bytes, model: SymbolModel, codec: CodecModel | None, rng: random
         raise RuntimeError("A stream without a header was read.")
     limit = (MAX_CHUNKS_UNSEEN + len(data) // 8) * header.chunk_frames
     if num_frames > limit:
-        raise RuntimeError(f"{len(data)} bytes gave {num_frames} frames, the limit is {limit}.")
+        raise RuntimeError(f"{len(data)} bytes gave {num_frames:.1f} frames, the limit is {limit}.")
     if any(not damage.reason for damage in reader.damages):
         raise RuntimeError("A damage has no name.")
     return "damage told" if reader.damages else "whole"
 
 
-def _frames(got: object) -> int:
+def _frames(got: object) -> float:
     """Frames of codes, or of samples, none of which may be impossible."""
     if isinstance(got, torch.Tensor):
         if not bool(got.isfinite().all()):
             raise RuntimeError("Samples are not finite.")
-        return -(-len(got) // 320)
+        return len(got) / 320
     pieces = got if isinstance(got, list) else []
     for piece in pieces:
         if piece.codes.numel() and not 0 <= int(piece.codes.min()) <= int(piece.codes.max()) < SIZE:

@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ConfigError, ModelMismatch
+from ..tokenizer.blocks import is_finite
 from ..tokenizer.codec import CodecModel
 from ..tokenizer.codes import CodecIdentity
-from ..tokenizer.stream import CodecStream, as_samples
+from ..tokenizer.stream import CodecStream, as_samples, block_frames
 from .codes_stream import CHUNK_FRAMES, CodesWriter
 from .models import shipped_model
 from .symbol_model import SymbolModel
@@ -86,9 +87,13 @@ class Compressor:
                 "This stream was flushed; make another Compressor for another signal."
             )
         samples = as_samples(samples)
-        codes = self._stream.push(samples)
+        if samples.dim() != 1 or not is_finite(samples):
+            self._stream.push(samples)  # refuses all of it, before a part of it is taken in
+        # long signals in blocks, as files are: activations stay small
+        size = block_frames(self.codec.device, 1) * self.codec.config.hop_length
+        packed = [self._writer.push(self._stream.push(piece)) for piece in samples.split(size)]
         self._num_samples += len(samples)
-        return self._writer.push(codes)
+        return b"".join(packed)
 
     def flush(self) -> bytes:
         """End the signal; returns the last bytes.

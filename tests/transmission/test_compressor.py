@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from tiny_codecs import tiny_codec, voice
 
 from speechlm.errors import ConfigError, CorruptStream, ModelMismatch, UnsupportedAudio
+from speechlm.tokenizer import stream as stream_module
 from speechlm.tokenizer.codec import CodecModel
+from speechlm.tokenizer.stream import CodecStream
 from speechlm.transmission.codes_stream import CodesReader
 from speechlm.transmission.compressor import Compressor, books_of_bitrate
 from speechlm.transmission.container import unpack_header
@@ -52,6 +54,15 @@ def decompressed(data: bytes, cut: int = 1 << 30) -> tuple[torch.Tensor, Decompr
 def test_streaming_is_offline_bit_for_bit(sizes: list[int], cut: int) -> None:
     assert compressed(sizes) == stream()
     assert torch.equal(decompressed(stream(), cut)[0], decompressed(stream())[0])
+
+
+def test_a_long_signal_goes_through_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    push = CodecStream.push
+    monkeypatch.setattr(CodecStream, "push", lambda *a: sizes.append(len(a[1])) or push(*a))
+    monkeypatch.setitem(stream_module._BLOCK_FRAMES, "cpu", 16)
+    assert compressed([LENGTH]) == stream()
+    assert max(sizes) == 16 * HOP
 
 
 def test_the_signal_is_what_the_codec_makes_of_it() -> None:
@@ -121,6 +132,8 @@ def test_codec_and_length_are_checked() -> None:
     compressor = Compressor(codec(), num_samples=100)
     with pytest.raises(UnsupportedAudio):
         compressor.push(torch.full((3,), torch.nan))
+    with pytest.raises(UnsupportedAudio):
+        compressor.push(torch.zeros(2, 3))
     compressor.push(voice(99))
     with pytest.raises(ConfigError, match="announced"):
         compressor.flush()
