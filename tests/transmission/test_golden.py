@@ -7,6 +7,9 @@ coded it. They were written by format 1 as it first was; no change of speechlm m
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +63,35 @@ def test_a_golden_stream_with_a_bad_chunk_keeps_the_others(name: str) -> None:
     codes, concealed, _ = read(bytes(data), model(name))
     assert concealed.nonzero().flatten().tolist() == list(range(10))
     assert codes[:, 10:].tolist() == [row[10:] for row in told["codes"]]
+
+
+KERNELS = {
+    "sse4": {
+        "ATEN_CPU_CAPABILITY": "default",
+        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+    },
+    "avx2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+    },
+    "native": {},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_any_kernels_and_threads_decode_alike(kernels: str, threads: int) -> None:
+    """Each in a process of its own: the tests above, under another instruction set."""
+    own = f"{Path(__file__)}::test_a_golden_stream_decodes_to_what_went_in"
+    settings = {**KERNELS[kernels], "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", own, "-q", "-p", "no:cacheprovider"],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
