@@ -80,6 +80,10 @@ def evaluate_tts_command(
     keep_sounds: Annotated[
         bool, typer.Option("--keep-sounds", help="Write every sentence to sounds/.")
     ] = False,
+    precision: Annotated[
+        Literal["fp32", "bf16", "int8"],
+        typer.Option(help="Of the weights; only in fp32 does a batch say what `say` does."),
+    ] = "fp32",
     seed: Seed = 0,
 ) -> None:
     """Measure spoken sentences: word errors, similarity to the prompt, speed."""
@@ -89,7 +93,7 @@ def evaluate_tts_command(
     evaluate_tts(
         listing,
         out,
-        speaker=Speaker.from_pretrained(model),
+        speaker=Speaker.from_pretrained(model, precision=precision),
         limit=limit,
         seed=seed,
         batch_size=batch_size,

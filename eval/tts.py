@@ -64,7 +64,7 @@ def evaluate_tts(
         seed: Sentence i is spoken with the seed `seed + i`.
         scorers: Recognizer, speaker encoder and MOS predictor; None takes those that are installed.
         batch_size: Sentences spoken at once. One gives the speed that a user of `say` sees, more
-            give that of a list; the sentences are the same.
+            give that of a list; in fp32 the sentences are the same.
         keep_sounds: Write every sentence that the model spoke to `sounds/` in the folder.
 
     Returns:
@@ -120,6 +120,7 @@ def evaluate_tts(
             "protocols": sorted({s.protocol for s in sentences if s.protocol}) or None,
             "seed": seed,
             "codec": f"{speaker.codec.identity.codec_id} {speaker.codec.identity.revision}",
+            "precision": _precision(speaker),
             "threads": torch.get_num_threads(),
             "sentences_at_once": size,
             "model_x_realtime": sum(row["seconds"] for row in spoken)
@@ -366,7 +367,12 @@ def _revisions(speaker: Speaker) -> list[str]:
     """What the speech is a function of, beside the list and the seed."""
     models = [getattr(speaker, name, None) for name in ("ar", "nar")]
     weights = [fingerprint(m.state_dict()) for m in models if isinstance(m, nn.Module)]
-    return [speaker.codec.identity.codec_id, speaker.codec.identity.revision, *weights]
+    codec = speaker.codec.identity
+    return [codec.codec_id, codec.revision, _precision(speaker), *weights]
+
+
+def _precision(speaker: Speaker) -> str:
+    return getattr(speaker, "precision", "fp32")  # a stand-in has none
 
 
 def _example_name(number: int, title: str) -> str:

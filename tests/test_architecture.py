@@ -17,7 +17,17 @@ import yaml
 import speechlm
 
 ROOT = Path(__file__).resolve().parents[1]
-FLOORS = ["errors", "tokenizer", "slm", "transmission", "data_prep", "train", "eval", "commands", "cli"]
+FLOORS = [
+    "errors",
+    "tokenizer",
+    "slm",
+    "transmission",
+    "data_prep",
+    "train",
+    "eval",
+    "commands",
+    "cli",
+]
 ROOT_MODULES = ["__init__.py", "__main__.py", "cli.py", "errors.py"]
 PACKAGES = FLOORS[1:-1]
 SOURCES = sorted(
