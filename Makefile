@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS)
-PACKAGES := tokenizer slm data_prep train eval commands
+PACKAGES := tokenizer slm transmission data_prep train eval commands
 
 .PHONY: help setup demo test lint fmt types tiny bench scorers
 .DEFAULT_GOAL := help

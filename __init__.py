@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .tokenizer.config import CodecConfig
     from .tokenizer.processing import CodecFeatureExtractor
     from .tokenizer.stream import CodecStream
+    from .transmission.compressor import Compressor
+    from .transmission.decompressor import Decompressor
 
 __version__ = "0.1.0"
 
@@ -38,6 +40,8 @@ __all__ = [
     "CodecModel",
     "CodecStream",
     "Codes",
+    "Compressor",
+    "Decompressor",
     "Line",
     "NonAutoregressiveModel",
     "Speaker",
@@ -66,6 +70,8 @@ _HOMES = {
     "CodecModel": ".tokenizer.codec",
     "CodecStream": ".tokenizer.stream",
     "Codes": ".tokenizer.codes",
+    "Compressor": ".transmission.compressor",
+    "Decompressor": ".transmission.decompressor",
     "Line": ".slm.lines",
     "NonAutoregressiveModel": ".slm.nonautoregressive",
     "Speaker": ".slm.speak",
