@@ -1,6 +1,7 @@
 """The fine model in integers: a receiver generates the same fine codes on every machine.
 
-Draws are integers too: a generator whose stream of bits is fixed (PCG64), and a sum of counts.
+Draws are integers too: a generator whose stream of bits is fixed (PCG64), and a sum of counts. So is the
+mean of a codec's entries, which is the better guess where codes are near noise (docs/lmcodec.md).
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from torch import Tensor
 from ..errors import ConfigError, ModelMismatch
 from ..tokenizer.codes import CodecIdentity, Codes
 from .config import FineConfig
-from .integer_arithmetic import EXP_BITS, FRACTION, Integers, exp2
+from .integer_arithmetic import EXP_BITS, FRACTION, LIMIT, ONE, Integers, exp2
 from .integer_model import COUNT_BITS, PROFILE, IntegerFrameModel
 
+_MEAN_BITS = 16
 _MAX_SHARPNESS = 64 << FRACTION  # temperatures below 1/64 are 1/64
 
 
@@ -57,19 +59,30 @@ class IntegerFineModel:
         return cls(IntegerFrameModel.load(folder, FineConfig))
 
     def stream(
-        self, *, temperature: float = 0.0, top_k: int = 30, seed: int = 0
+        self,
+        *,
+        entries: Tensor | None = None,
+        temperature: float = 0.0,
+        top_k: int = 30,
+        seed: int = 0,
     ) -> IntegerFineStream:
         """Begin to generate; see `IntegerFineStream`."""
-        return IntegerFineStream(self.network, temperature, top_k, seed)
+        return IntegerFineStream(self.network, temperature, top_k, seed, entries)
 
     def complete(
-        self, codes: Codes, *, temperature: float = 0.0, top_k: int = 30, seed: int = 0
+        self,
+        codes: Codes,
+        *,
+        entries: Tensor | None = None,
+        temperature: float = 0.0,
+        top_k: int = 30,
+        seed: int = 0,
     ) -> Codes:
         """All books of codes that hold the base books.
 
         Args:
             codes: At least the base books; those above are not read.
-            temperature, top_k, seed: As in `IntegerFineStream`; item i has the seed `seed` + i.
+            entries, temperature, top_k, seed: As in `IntegerFineStream`; item i has the seed `seed` + i.
 
         Returns:
             The same codes with all K books; frames past an item's length are 0.
@@ -88,7 +101,9 @@ class IntegerFineModel:
         values = codes.values.new_zeros(batch, size, frames)
         for item, length in enumerate(codes.lengths.tolist()):
             base = codes.values[item, : self.num_base_books, :length]
-            stream = self.stream(temperature=temperature, top_k=top_k, seed=seed + item)
+            stream = self.stream(
+                entries=entries, temperature=temperature, top_k=top_k, seed=seed + item
+            )
             values[item, :, :length] = torch.cat((base, stream.push(base)))
         return Codes(values, codes.num_samples, codes.identity)
 
@@ -103,12 +118,22 @@ class IntegerFineStream:
         temperature: Divides the logits; 0 takes the likeliest code, the first of equals.
         top_k: Likeliest codes that are drawn from.
         seed: Of the draws.
+        entries: float `[K, V, C]`, the codec's codebooks. With them nothing is drawn: each code is the one
+            whose entry is nearest to the mean of all entries under the model, which errs least.
 
     Raises:
         ConfigError: If the temperature or the seed is negative, or `top_k` below 1.
+        ModelMismatch: If the entries are not of the model's books and codes.
     """
 
-    def __init__(self, model: IntegerFrameModel, temperature: float, top_k: int, seed: int) -> None:
+    def __init__(
+        self,
+        model: IntegerFrameModel,
+        temperature: float = 0.0,
+        top_k: int = 30,
+        seed: int = 0,
+        entries: Tensor | None = None,
+    ) -> None:
         if not 0 <= temperature or top_k < 1 or seed < 0:
             raise ConfigError(
                 f"temperature is {temperature}, top_k {top_k} and seed {seed}; take at least 0, 1 "
@@ -119,6 +144,7 @@ class IntegerFineStream:
         if temperature:
             self._sharpness = min(round((1 << FRACTION) / temperature), _MAX_SHARPNESS)
         self._bits = np.random.PCG64(seed)
+        self._entries = None if entries is None else self._rounded(entries)
         self._cache = model.new_cache()
         self._previous: list[int] | None = None
 
@@ -136,12 +162,29 @@ class IntegerFineStream:
             hidden = self._model.advance(self._cache, self._previous, given)
             codes: list[int] = []
             for level in range(self._model.num_levels):
-                codes.append(self._choose(self._model.logits(hidden, level)))
+                logits = self._model.logits(hidden, level)
+                if self._entries is None:
+                    codes.append(self._choose(logits))
+                else:
+                    codes.append(_nearest_to_mean(logits, self._entries[level]))
                 if level + 1 < self._model.num_levels:
                     hidden = self._model.tell(hidden, level, codes[-1])
             self._previous = codes
             found[:, number] = codes
         return torch.from_numpy(found)
+
+    def _rounded(self, entries: Tensor) -> NDArray[np.float64]:
+        """Fixed-point entries of the generated books, integers held in float64, `[P, V, C]`."""
+        model = self._model
+        end, size = model.num_given + model.num_levels, model.config.codebook_size
+        if entries.dim() != 3 or len(entries) < end or entries.shape[1] != size:
+            raise ModelMismatch(
+                f"The fine model is for {end} books of {size} entries, the codebooks are "
+                f"{list(entries.shape)}; take those of the codec of the codes."
+            )
+        # a product with a power of two is exact, and so is what is rounded
+        scaled = entries[model.num_given : end].detach().cpu().double().numpy() * ONE
+        return np.clip(np.rint(scaled), -LIMIT, LIMIT)
 
     def _choose(self, logits: Integers) -> int:
         if not self._sharpness:
@@ -153,3 +196,11 @@ class IntegerFineStream:
         # 32 of the bits, times a sum below 2^37: within 64
         threshold = (int(self._bits.random_raw()) >> 32) * int(sums[-1]) >> 32
         return int(kept[np.searchsorted(sums, threshold, side="right")])
+
+
+def _nearest_to_mean(logits: Integers, entries: NDArray[np.float64]) -> int:
+    """The code whose entry is nearest to the mean entry; of equals the lower one."""
+    counts = exp2(logits.max() - logits) >> (EXP_BITS - _MEAN_BITS)
+    # 2^16 times 2^19 over 2^11 codes, then 2^19 squared over the channels: far below 2^53
+    mean = (counts.astype(np.float64) @ entries).astype(np.int64) // int(counts.sum())
+    return int(((entries * entries).sum(1) - 2 * (entries @ mean.astype(np.float64))).argmin())

@@ -51,6 +51,30 @@ def test_draws_follow_the_distribution() -> None:
     assert sure == {int(counts.argmax())}
 
 
+def test_with_entries_the_code_nearest_to_their_mean_is_taken() -> None:
+    model = integers()
+    entries = torch.randn(4, 32, 5, generator=torch.Generator().manual_seed(0))
+    base = ruled_codes(12)[:2]
+    found = model.stream(entries=entries).push(base)
+    cache, previous = model.network.new_cache(), None
+    for frame in range(12):
+        hidden = model.network.advance(cache, previous, base[:, frame].tolist())
+        previous = found[:, frame].tolist()
+        for level, code in enumerate(previous):
+            shares = torch.from_numpy(model.network.counts(hidden, level)).double()
+            mean = shares / shares.sum() @ entries[2 + level].double()
+            distance = (entries[2 + level].double() - mean).norm(dim=1)
+            assert distance[code] < distance.min() + 1e-3
+            if level == 0:
+                hidden = model.network.tell(hidden, 0, code)
+    stream = model.stream(entries=entries)
+    assert torch.equal(torch.cat([stream.push(piece) for piece in base.split(5, 1)], 1), found)
+    full = model.complete(as_codes(base[None]), entries=entries)
+    assert torch.equal(full.values[0, 2:], found)
+    with pytest.raises(ModelMismatch, match="32 entries"):
+        model.stream(entries=entries[:, :16])
+
+
 def test_items_of_a_batch_and_their_ends() -> None:
     codes = as_codes(ruled_codes(10, batch=2)[:, :2])
     short = dataclasses.replace(codes, num_samples=torch.tensor([3200, 1900]))
