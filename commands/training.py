@@ -51,19 +51,6 @@ def train(
         found = overfit_batch(config, overrides or [], start_from)
         typer.echo(found.verdict())
         raise typer.Exit(not found.is_sound)
-    if kind == "entropy" or kind == "fine":
-        from ..errors import ConfigError
-        from ..train.transmission_run import describe_transmission, train_transmission
-
-        if start_from is not None:
-            raise ConfigError(
-                f"--from takes codecs and language models; train {kind} starts untrained."
-            )
-        if dry_run:
-            typer.echo(describe_transmission(kind, config, overrides or []).table())
-        else:
-            typer.echo(train_transmission(kind, config, overrides or [], run))
-        return
     if dry_run:
         typer.echo(describe_training(kind, config, overrides or [], start_from).table())
         return
@@ -77,7 +64,6 @@ def export(
 ) -> None:
     """Turn a run into a model folder to share."""
     from ..train.export import export_run
-    from ..train.transmission_run import export_transmission, is_transmission_run
 
-    (export_transmission if is_transmission_run(run) else export_run)(run, out)
+    export_run(run, out)
     typer.echo(out)

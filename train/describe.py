@@ -22,6 +22,7 @@ from .config import (
     AlignerTraining,
     CodecTraining,
     LanguageModelTraining,
+    TransmissionTraining,
 )
 from .start import start_codec
 
@@ -221,6 +222,19 @@ def describe_aligner(settings: AlignerTraining) -> LanguageModelDescription:
     task = AlignerTask(settings)
     codec_id = task.model.config.codec_id
     return _token_model("aligner", codec_id, len(task.rows), task.model, settings.batch_frames)
+
+
+def describe_transmission(kind: str, settings: TransmissionTraining) -> LanguageModelDescription:
+    """Build the entropy model or the fine model of a recipe and count it.
+
+    Raises:
+        SpeechLMError: If the shards are missing or cannot be trained on.
+    """
+    from .transmission import TransmissionTask
+
+    task = TransmissionTask(settings)
+    codec_id = task.model.config.codec_id
+    return _token_model(kind, codec_id, len(task.rows), task.model, settings.batch_frames)
 
 
 def _token_model(

@@ -17,9 +17,18 @@ from ..tokenizer.codec import CodecModel
 from ..tokenizer.files import write_atomically
 from ..tokenizer.model_folder import config_from_mapping, fingerprint, load_model, save_model
 from ..tokenizer.processing import CodecFeatureExtractor
+from ..transmission.entropy_model import EntropyModel
+from ..transmission.fine_model import FineModel
+from ..transmission.frame_model import FrameModel
+from ..transmission.integer_quantize import quantize
 from .adapters import add_adapters, merge_adapters, save_adapters
 from .checkpoint import RunFolder
 from .config import LoraSettings
+
+_VOICES = (
+    "Voices: speak in a person's voice only with that person's consent, and say that the speech is "
+    "synthetic.\n"
+)
 
 
 def export_run(run: Path, out: Path) -> None:
@@ -28,11 +37,13 @@ def export_run(run: Path, out: Path) -> None:
     Args:
         run: Folder of `speechlm train`.
         out: Folder for `config.json`, `model.safetensors`, `README.md`, for a codec
-            `preprocessor_config.json`, and for a run with LoRA, whose weights are merged,
-            `adapter/` with the adapters alone.
+            `preprocessor_config.json`, for an entropy or fine model `integer.safetensors`, which
+            coders run, and for a run with LoRA, whose weights are merged, `adapter/` with the
+            adapters alone.
 
     Raises:
         ConfigError: If the folder has no checkpoint.
+        CorruptWeights: If weights that coders run cannot be written in integers.
     """
     files = RunFolder(run)
     model, step = _restored(run)
@@ -46,8 +57,14 @@ def export_run(run: Path, out: Path) -> None:
             sampling_rate=model.config.sampling_rate, hop_length=model.config.hop_length
         )
         extractor.save_pretrained(str(out))
+    note = _VOICES
+    if isinstance(model, FrameModel):
+        integers = quantize(model)
+        integers.save(out)
+        note = f"Coders run the weights in integers, {integers.fingerprint}.\n"
     stored = load_model(out, type(model))
-    write_atomically(out / "README.md", _card(asked, stored, step, files).encode())
+    card = _card(asked, stored, step, files) + note
+    write_atomically(out / "README.md", card.encode())
 
 
 def averaged_model(run: Path) -> tuple[PreTrainedModel, int]:
@@ -97,6 +114,8 @@ def _model(run: Path) -> PreTrainedModel:
         AutoregressiveModel,
         NonAutoregressiveModel,
         AlignerModel,
+        EntropyModel,
+        FineModel,
     )
     for model_class in model_classes:
         if raw.get("model_type") == model_class.config_class.model_type:
@@ -134,6 +153,4 @@ def _card(asked: dict[str, Any], model: PreTrainedModel, step: int, files: RunFo
         f"Trained on: {', '.join(Path(source).parent.name or source for source in sources)}.\n\n"
         f"{tuned}"
         f"| held-out figure | value |\n|---|---|\n{rows}\n\n"
-        "Voices: speak in a person's voice only with that person's consent, "
-        "and say that the speech is synthetic.\n"
     )

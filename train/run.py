@@ -8,18 +8,26 @@ from pathlib import Path
 from accelerate.utils import parse_flag_from_env
 
 from ..errors import ConfigError
-from .config import AlignerTraining, CodecTraining, LanguageModelTraining, read_run_config
+from .config import (
+    AlignerTraining,
+    CodecTraining,
+    LanguageModelTraining,
+    TransmissionTraining,
+    read_run_config,
+)
 from .describe import (
     CodecDescription,
     LanguageModelDescription,
     describe_aligner,
     describe_codec,
     describe_language_model,
+    describe_transmission,
 )
 from .loop import Trainer
 from .rival import NO_DEEPSPEED
 
-_NO_SUCH_KIND = "There is no training {!r}; choose codec, slm or aligner."
+_NO_SUCH_KIND = "There is no training {!r}; choose codec, slm, aligner, entropy or fine."
+_PREDICTS = {"entropy": "base", "fine": "fine"}
 
 
 def run_training(
@@ -32,12 +40,12 @@ def run_training(
     """Train what `config` describes, or go on where the run folder stands.
 
     Args:
-        kind: `codec`, `slm` or `aligner`.
+        kind: `codec`, `slm`, `aligner`, `entropy` or `fine`.
         config: A YAML file; see `configs/`.
         overrides: `key.path=value`, applied to the file.
         run: Run folder; None takes `runs/<name of the file>`.
-        start_from: Run folder, model folder or `shipped` to take the first weights from; not for an
-            aligner.
+        start_from: Run folder, model folder or `shipped` to take the first weights from; for codecs and
+            language models.
 
     Returns:
         The run folder.
@@ -67,6 +75,11 @@ def run_training(
 
         wanted = read_run_config(config, overrides, AlignerTraining)
         Trainer(AlignerTask(wanted), wanted, wanted.run, kind, folder).run()
+    elif kind in _PREDICTS:
+        from .transmission import TransmissionTask
+
+        recipe = _read_transmission(kind, config, overrides)
+        Trainer(TransmissionTask(recipe), recipe, recipe.run, kind, folder).run()
     else:
         raise ConfigError(_NO_SUCH_KIND.format(kind))
     return folder
@@ -91,12 +104,27 @@ def describe_training(
         return describe_language_model(read_run_config(config, overrides, LanguageModelTraining))
     if kind == "aligner":
         return describe_aligner(read_run_config(config, overrides, AlignerTraining))
+    if kind in _PREDICTS:
+        return describe_transmission(kind, _read_transmission(kind, config, overrides))
     raise ConfigError(_NO_SUCH_KIND.format(kind))
+
+
+def _read_transmission(kind: str, config: Path, overrides: list[str]) -> TransmissionTraining:
+    recipe = read_run_config(config, overrides, TransmissionTraining)
+    if recipe.predicts != _PREDICTS[kind]:
+        theirs = next(name for name, books in _PREDICTS.items() if books == recipe.predicts)
+        raise ConfigError(
+            f"{config} is a recipe for `train {theirs}`, not for `train {kind}`: "
+            f"it predicts the {recipe.predicts} books."
+        )
+    return recipe
 
 
 def _with_start(kind: str, overrides: list[str], start_from: str | None) -> list[str]:
     if start_from is None:
         return overrides
-    if kind == "aligner":
-        raise ConfigError("--from takes codecs and language models; an aligner starts untrained.")
+    if kind not in ("codec", "slm"):
+        raise ConfigError(
+            f"--from takes codecs and language models; `train {kind}` starts untrained."
+        )
     return [*overrides, f"start_from={json.dumps(start_from)}"]  # JSON is YAML

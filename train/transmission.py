@@ -23,9 +23,9 @@ from ..transmission.entropy_model import EntropyModel
 from ..transmission.fine_model import FineModel
 from ..transmission.frame_model import FrameModel, FrameOutput
 from .batches import Draw
+from .config import TransmissionTraining
 from .start import SHIPPED
 from .task import Batch, Validation
-from .transmission_recipe import TransmissionTraining
 from .transmission_tables import StaticTables
 from .utterances import Utterances
 

@@ -21,14 +21,10 @@ from speechlm.errors import ConfigError, SpeechLMError
 from speechlm.tokenizer.codes import CodecIdentity
 from speechlm.tokenizer.model_folder import load_model
 from speechlm.train.batches import Draw
-from speechlm.train.config import read_run_config
+from speechlm.train.config import TransmissionTraining, read_run_config
+from speechlm.train.export import export_run
+from speechlm.train.run import describe_training, run_training
 from speechlm.train.transmission import TransmissionTask
-from speechlm.train.transmission_recipe import TransmissionTraining
-from speechlm.train.transmission_run import (
-    describe_transmission,
-    export_transmission,
-    train_transmission,
-)
 from speechlm.train.transmission_tables import StaticTables
 from speechlm.transmission.chunk_coder import encode_chunk
 from speechlm.transmission.config import EntropyConfig, FineConfig
@@ -101,10 +97,7 @@ def recipes(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 @pytest.fixture(scope="module")
 def runs(recipes: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
-    return {
-        kind: train_transmission(kind, recipe, [], folder / kind)
-        for kind, recipe in recipes.items()
-    }
+    return {kind: run_training(kind, recipe, [], folder / kind) for kind, recipe in recipes.items()}
 
 
 def figures(run: Path, split: str) -> list[dict[str, float]]:
@@ -132,7 +125,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
     runs: dict[str, Path], recipes: dict[str, Path], tmp_path: Path
 ) -> None:
     for steps in ("33", "60"):
-        train_transmission("entropy", recipes["entropy"], [f"run.total_steps={steps}"], tmp_path)
+        run_training("entropy", recipes["entropy"], [f"run.total_steps={steps}"], tmp_path)
     state, again = (
         load_file(sorted((folder / "checkpoints").glob("step-*"))[-1] / "averages.safetensors")
         for folder in (runs["entropy"], tmp_path)
@@ -144,7 +137,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
 def test_an_exported_entropy_model_codes_held_out_speech_in_the_bits_it_was_measured_at(
     runs: dict[str, Path], tmp_path: Path
 ) -> None:
-    export_transmission(runs["entropy"], tmp_path)
+    export_run(runs["entropy"], tmp_path)
     coder = IntegerEntropyModel.load(tmp_path)
     assert coder.codec == CODEC
     assert coder.fingerprint in (tmp_path / "README.md").read_text()
@@ -216,7 +209,7 @@ def test_codes_begin_as_alike_as_the_codec_that_is_named(
     recipes: dict[str, Path], shards: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(SpeechLMError, match="revision"):
-        train_transmission("entropy", recipes["entropy"], ["codec=shipped"], tmp_path)
+        run_training("entropy", recipes["entropy"], ["codec=shipped"], tmp_path)
 
 
 @pytest.mark.parametrize(("kind", "other"), [("entropy", "fine"), ("fine", "entropy")])
@@ -226,7 +219,7 @@ def test_a_recipe_of_the_other_kind_is_refused(
     done = CliRunner().invoke(app, ["train", kind, str(recipes[other])])
     assert isinstance(done.exception, ConfigError) or done.exit_code == 1
     with pytest.raises(ConfigError, match=f"train {other}"):
-        describe_transmission(kind, recipes[other], [])
+        describe_training(kind, recipes[other], [])
 
 
 def test_shards_of_two_codecs_or_of_too_few_books_are_refused(
@@ -234,19 +227,19 @@ def test_shards_of_two_codecs_or_of_too_few_books_are_refused(
 ) -> None:
     other = write_dataset(tmp_path / "other", dataclasses.replace(CODEC, revision="1" * 16))
     with pytest.raises(SpeechLMError, match="revision"):
-        describe_transmission("entropy", recipes["entropy"], [f"shards=[{shards},{other}]"])
+        describe_training("entropy", recipes["entropy"], [f"shards=[{shards},{other}]"])
     few = write_dataset(tmp_path / "few", books=3)
-    describe_transmission("entropy", recipes["entropy"], [f"shards=[{few}]"])
+    describe_training("entropy", recipes["entropy"], [f"shards=[{few}]"])
     with pytest.raises(ConfigError, match="reads 4 books"):
-        describe_transmission("fine", recipes["fine"], [f"shards=[{few}]"])
+        describe_training("fine", recipes["fine"], [f"shards=[{few}]"])
 
 
 def test_a_dry_run_counts_the_model(recipes: dict[str, Path]) -> None:
     done = CliRunner().invoke(app, ["train", "entropy", str(recipes["entropy"]), "--dry-run"])
     assert done.exit_code == 0, done.output
-    found = describe_transmission("entropy", recipes["entropy"], [])
+    found = describe_training("entropy", recipes["entropy"], [])
     assert "heads" in done.output
-    wide = describe_transmission("entropy", recipes["entropy"], ["model.head_size=25"])
+    wide = describe_training("entropy", recipes["entropy"], ["model.head_size=25"])
     # two heads: a row and its bias in front of the logits, a column of them
     assert wide.parameters - found.parameters == 2 * (32 + 1 + 32)
     assert found.num_utterances == 40
