@@ -99,5 +99,5 @@ def test_a_contradicting_model_section_is_refused_by_its_first_key(
 
 
 def test_an_aligner_starts_untrained(slm_config: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="an aligner starts untrained"):
+    with pytest.raises(ConfigError, match="`train aligner` starts untrained"):
         run_training("aligner", slm_config, [], tmp_path / "run", "shipped")
