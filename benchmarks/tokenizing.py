@@ -116,7 +116,13 @@ def tokenizing(manifest: Path, workers: int, threads: int, shards: int, rows: in
         )
         parts = shard_parts(read_manifest(manifest), rows)
         full = [(key, part) for key, part in parts.items() if len(part) == rows]
-        jobs = [shard_job(*one, recipe) for one in full[: count * (1 + shards)]]
+        needed = count * (1 + shards)
+        if len(full) < needed:
+            raise SystemExit(
+                f"{manifest} fills {len(full)} shards of {rows} rows and {needed} are timed; give a "
+                "larger corpus, or fewer --rows or --shards."
+            )
+        jobs = [shard_job(*one, recipe) for one in full[:needed]]
         if workers:
             made = make_in_processes(jobs, recipe, workers, lambda done: None)
         else:
