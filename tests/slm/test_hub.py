@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_codecs import tiny_codec, voice
+from tiny_speaker import SIZES, Letters
 from transformers import AutoConfig, AutoModelForTextToWaveform, AutoProcessor, pipeline
 
 from speechlm.errors import ConfigError, CorruptWeights, ModelMismatch, UnsupportedText
@@ -15,37 +16,20 @@ from speechlm.slm.processing import SpeechProcessor
 from speechlm.slm.runtime import precision_of
 from speechlm.slm.sampling import generator_of
 from speechlm.slm.speak import Speaker
-from speechlm.slm.text import SPECIALS
 from speechlm.slm.voice_file import save_voice
 from speechlm.slm.voices import shipped_models
 
 RATE = 16_000
-SIZES = {
-    "symbols": [*SPECIALS, *"abcdefghijklmnopqrstuvwxyz ,.!?"],
-    "hidden_size": 32,
-    "num_layers": 1,
-    "num_heads": 2,
-    "ffn_size": 32,
-    "max_frames_per_symbol": 5,
-    "ar_books": 3,
-}
-
-
-class Letters:
-    """A front end without a dictionary: letters are the phonemes."""
-
-    note = None
-
-    def phonemize(self, text):
-        return text.lower()
 
 
 @pytest.fixture(scope="module")
 def speaker():
     codec = tiny_codec()
     torch.manual_seed(0)
-    ar = AutoregressiveModel(AutoregressiveConfig.for_codec(codec.identity, **SIZES))
-    nar = NonAutoregressiveModel(NonAutoregressiveConfig.for_codec(codec.identity, **SIZES))
+    ar = AutoregressiveModel(AutoregressiveConfig.for_codec(codec.identity, ar_books=3, **SIZES))
+    nar = NonAutoregressiveModel(
+        NonAutoregressiveConfig.for_codec(codec.identity, ar_books=3, **SIZES)
+    )
     return Speaker(codec, ar, nar, Letters())
 
 

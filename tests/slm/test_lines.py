@@ -3,40 +3,22 @@
 import pytest
 import torch
 from tiny_codecs import tiny_codec, voice
+from tiny_speaker import SIZES, Letters
 
 from speechlm.errors import CorpusError, UnsupportedAudio, UnsupportedText
 from speechlm.slm.autoregressive import AutoregressiveModel
 from speechlm.slm.config import AutoregressiveConfig
 from speechlm.slm.lines import Line, read_lines
 from speechlm.slm.speak import Speaker
-from speechlm.slm.text import SPECIALS
 
 RATE = 16_000
-
-
-class Letters:
-    """A front end without a dictionary: letters are the phonemes."""
-
-    note = None
-
-    def phonemize(self, text):
-        return text.lower()
 
 
 @pytest.fixture(scope="module")
 def speaker():
     codec = tiny_codec()
     torch.manual_seed(0)
-    config = AutoregressiveConfig.for_codec(
-        codec.identity,
-        symbols=[*SPECIALS, *"abcdefghijklmnopqrstuvwxyz ,.!?"],
-        ar_books=6,
-        hidden_size=32,
-        num_layers=1,
-        num_heads=2,
-        ffn_size=32,
-        max_frames_per_symbol=5,
-    )
+    config = AutoregressiveConfig.for_codec(codec.identity, ar_books=6, **SIZES)
     return Speaker(codec, AutoregressiveModel(config), None, Letters())
 
 

@@ -6,6 +6,7 @@ import pytest
 import soundfile
 import torch
 from tiny_codecs import tiny_codec, voice
+from tiny_speaker import SIZES, Letters
 
 from speechlm.errors import (
     ConfigError,
@@ -19,29 +20,9 @@ from speechlm.slm.config import AutoregressiveConfig, NonAutoregressiveConfig
 from speechlm.slm.nonautoregressive import NonAutoregressiveModel
 from speechlm.slm.prompt import Voice, read_prompt
 from speechlm.slm.speak import Speaker, shipped_voices, usual_precision
-from speechlm.slm.text import SPECIALS
 from speechlm.tokenizer.model_folder import save_model
 
-SIZES = {
-    "symbols": [*SPECIALS, *"abcdefghijklmnopqrstuvwxyz ,.!?"],
-    "hidden_size": 32,
-    "num_layers": 1,
-    "num_heads": 2,
-    "ffn_size": 32,
-    "max_frames_per_symbol": 5,
-}
 RATE = 16_000
-
-
-class Letters:
-    """A front end without a dictionary: letters are the phonemes."""
-
-    note = "Letters are spoken as they are."
-
-    def phonemize(self, text):
-        if not text.strip():
-            raise UnsupportedText("The text is empty; give at least one word to speak.")
-        return text.lower()
 
 
 @pytest.fixture(scope="module")

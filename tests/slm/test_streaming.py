@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny_codecs import tiny_codec, voice
 from tiny_language import K, ar_model, nar_model, text, voice_of
+from tiny_speaker import SIZES, Letters
 
 from speechlm.errors import (
     ConfigError,
@@ -29,23 +30,6 @@ from speechlm.tokenizer.codes import Codes
 
 RATE = 16_000
 TEXT = "The first sentence is here. And here we have the second one!"
-SIZES = {
-    "symbols": [*SPECIALS, *"abcdefghijklmnopqrstuvwxyz ,.!?"],
-    "hidden_size": 32,
-    "num_layers": 1,
-    "num_heads": 2,
-    "ffn_size": 32,
-    "max_frames_per_symbol": 5,
-}
-
-
-class Letters:
-    """A front end without a dictionary: letters are the phonemes."""
-
-    note = None
-
-    def phonemize(self, text):
-        return text.lower()
 
 
 def speaker_of(ar_books, **changes):
