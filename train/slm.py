@@ -1,7 +1,8 @@
 """Language-model training: prompt and target from token shards, for the AR and the NAR model alike.
 
 A training item is what inference sees: a piece of another utterance of the same speaker as the prompt, with
-or without its transcript, then the whole target utterance.
+or without its transcript, then the whole target utterance. A speaker's only utterance is its own prompt, cut
+between two words.
 """
 
 from __future__ import annotations
@@ -223,9 +224,11 @@ class LanguageModelTask:
             0,
         )
         candidates = rows.others_of(index, row.speaker)
-        if not len(candidates) or chance.random() < self.config.no_prompt_share:
-            return target
-        return _joined(self._prompt(rows[int(chance.choice(candidates))], chance), target)
+        if len(candidates) and chance.random() >= self.config.no_prompt_share:
+            return _joined(self._prompt(rows[int(chance.choice(candidates))], chance), target)
+        if not len(candidates) and self._is_aligned(row):
+            return self._continued(target, row.phonemes, chance)
+        return target
 
     def _prompt(self, row: TokenRow, chance: random.Random) -> Example:
         """A random piece of an utterance, with the symbols it covers or with the no-text symbol.
@@ -250,6 +253,37 @@ class LanguageModelTask:
             low, high = int(pointer[0]), int(pointer[-1])
             symbols, pointer = symbols[low : high + 1], pointer - low
         return Example(symbols, codes, pointer, counts, length)
+
+    def _continued(self, whole: Example, phonemes: str, chance: random.Random) -> Example:
+        """The utterance as the continuation of its own beginning, cut where a word ends.
+
+        It stays whole where no cut leaves a prompt of an allowed length and as much to say.
+        """
+        shortest, longest = self.prompt_range
+        moves = (whole.pointer.diff() > 0).nonzero().squeeze(1) + 1
+        ends = [
+            int(frame)
+            for frame in moves[(moves >= shortest) & (moves <= longest)]
+            if len(whole.pointer) - frame >= shortest
+            and phonemes[int(whole.pointer[frame]) - 1 :][:1] == " "  # the first symbol is a boundary
+        ]
+        if not ends or chance.random() < self.config.no_prompt_share:
+            return whole
+        cut = chance.choice(ends)
+        first = int(whole.pointer[cut])
+        symbols, codes, pointer = whole.symbols[:first], whole.codes[:, :cut], whole.pointer[:cut]
+        counts = torch.full((cut,), self.config.prompt_loss)
+        if chance.random() >= self.config.prompt_text_share:
+            symbols, pointer = torch.tensor([NO_TEXT]), torch.zeros(cut, dtype=torch.long)
+            counts = torch.zeros(cut, dtype=torch.bool)
+        said = Example(
+            whole.symbols[first:],
+            whole.codes[:, cut:],
+            whole.pointer[cut:] - first,
+            whole.counts[cut:],
+            0,
+        )
+        return _joined(Example(symbols, codes, pointer, counts, cut), said)
 
     def _is_aligned(self, row: TokenRow) -> bool:
         """Whether the row's durations are those of the symbols that the model reads."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tiny_codecs import tiny_codec
+
+from speechlm.data_prep.tokenize import tokenize_manifest
 from speechlm.errors import ConfigError
 from speechlm.slm.text import NO_TEXT
 from speechlm.train.batches import Draw
@@ -88,6 +92,39 @@ def test_a_language_model_item_is_a_prompt_of_the_same_speaker_then_the_target(
             with_text += 1
             assert example.counts[:start].all()
     assert min(with_text, without_text) > 8
+
+
+def test_the_only_utterance_of_a_speaker_is_its_own_prompt_up_to_the_end_of_a_word(
+    corpus: Path, slm_config: Path, tmp_path: Path
+) -> None:
+    row = json.loads(corpus.read_text().splitlines()[0])
+    lone = row | {"phonemes": "a b a b aaa", "durations_s": [row["seconds"] / 13] * 13}
+    lone |= {"audio": str(corpus.parent / row["audio"])}
+    rows = [lone | {"id": split, "speaker": split, "split": split} for split in ("train", "valid")]
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    tokenize_manifest(manifest, tmp_path / "alone", codec=tiny_codec(), progress=False)
+    wishes = [f"shards=['{tmp_path / 'alone'}']"]
+    task = LanguageModelTask(read_run_config(slm_config, wishes, LanguageModelTraining))
+    whole = torch.tensor(task.symbols.encode(lone["phonemes"]))
+    space = task.symbols.encode("a a")[2]
+    lengths = set()
+    for seed in range(40):
+        example = task.item(Draw(0, seed))
+        start = example.prompt_frames
+        assert torch.equal(example.codes, task.rows[0].codes)
+        assert 10 <= start <= 20 <= example.codes.shape[1] - 10
+        said = example.symbols[int(example.pointer[start]) :]
+        assert said[0] == space
+        assert torch.equal(said, whole[-len(said) :])
+        assert set(example.pointer.diff().tolist()) <= {0, 1}
+        assert example.pointer[-1] == len(example.symbols) - 1
+        has_text = example.symbols[0] != NO_TEXT
+        assert len(example.symbols) == (len(whole) if has_text else len(said) + 1)
+        assert example.counts[start:].all()
+        assert example.counts[:start].all() if has_text else not example.counts[:start].any()
+        lengths.add((start, bool(has_text)))
+    assert len(lengths) > 2  # cut in more than one place, with and without text
 
 
 def test_language_model_loss_falls_for_both_stages(slm_config: Path) -> None:
