@@ -132,7 +132,12 @@ class DecoderStream:
         With `is_last` these are all that remain, and the stream is over.
         """
         latent = self.model.quantizer.decode(codes.to(self.model.device))
-        self.num_frames += codes.shape[-1]
+        return self.push_latents(latent, is_last=is_last)
+
+    @torch.inference_mode()
+    def push_latents(self, latent: Tensor, *, is_last: bool = False) -> Tensor:
+        """As `push`, with float32 `[B, m, D]` in place of codes: `quantizer.decode` of them, or what is expected."""
+        self.num_frames += latent.shape[1]
         if not self.num_frames:
             return latent.new_zeros(self.batch, 0)
         # one frame of zeros before the first, and with the last one as many as windows and layers wait for
@@ -232,6 +237,28 @@ class CodecStream:
             raise ConfigError(f"A stream decodes codes [k, m], not of shape {list(codes.shape)}.")
         self.codec.require_codes(codes[None])
         return self._decoder.push(codes[None])[0]
+
+    def pull_latents(self, latents: Tensor) -> Tensor:
+        """As `pull`, with what the decoder hears in place of codes, for frames that are only guessed.
+
+        Codes and latents may follow each other in one signal. The mean of the entries that a frame may
+        have, each by its probability, is such a guess.
+
+        Args:
+            latents: float `[m, D]`, D = `config.latent_size`; `quantizer.decode` gives those of codes.
+
+        Returns:
+            The samples now final, float32 `[n]`.
+
+        Raises:
+            ConfigError: If the shape is another, or a number is not finite; nothing is taken in then.
+        """
+        size = self.codec.config.latent_size
+        if latents.dim() != 2 or latents.shape[1] != size or not bool(latents.isfinite().all()):
+            raise ConfigError(
+                f"A stream decodes finite latents [m, {size}], not of shape {list(latents.shape)}."
+            )
+        return self._decoder.push_latents(latents[None].to(self.codec.device, torch.float32))[0]
 
     def drain(self) -> Tensor:
         """End the codes that were pulled; returns their last samples, float32 `[n]`, up to whole frames."""

@@ -265,7 +265,8 @@ class LanguageModelTask:
             int(frame)
             for frame in moves[(moves >= shortest) & (moves <= longest)]
             if len(whole.pointer) - frame >= shortest
-            and phonemes[int(whole.pointer[frame]) - 1 :][:1] == " "  # the first symbol is a boundary
+            and phonemes[int(whole.pointer[frame]) - 1 :][:1]
+            == " "  # the first symbol is a boundary
         ]
         if not ends or chance.random() < self.config.no_prompt_share:
             return whole

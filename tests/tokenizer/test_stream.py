@@ -184,6 +184,20 @@ def test_streams_take_every_number_of_books(masked: int, fewest: int) -> None:
         CodecStream(codec, num_books=7)
 
 
+def test_latents_of_codes_sound_as_the_codes_do() -> None:
+    codec = tiny_codec()
+    codes = codec.tokenize([voice(4000)]).values[0]
+    live, mixed = CodecStream(codec), CodecStream(codec)
+    expected = torch.cat([live.pull(codes), live.drain()])
+    latents = codec.quantizer.decode(codes[None])[0]
+    samples = [mixed.pull(codes[:, :3]), mixed.pull_latents(latents[3:8])]
+    for bad in (latents[0], latents[:, 1:], latents / 0):
+        with pytest.raises(ConfigError, match="latents"):
+            mixed.pull_latents(bad)
+    samples += [mixed.pull(codes[:, 8:]), mixed.drain()]
+    assert (torch.cat(samples) - expected).abs().max() <= 1e-5
+
+
 def test_bad_pieces_are_refused_and_lose_nothing() -> None:
     codec = tiny_codec()
     wave = voice(4000)
