@@ -136,7 +136,7 @@ class DecoderStream:
 
     @torch.inference_mode()
     def push_latents(self, latent: Tensor, *, is_last: bool = False) -> Tensor:
-        """As `push`, with float32 `[B, m, D]` in place of codes: `quantizer.decode` of them, or what is expected."""
+        """As `push`, with float32 `[B, m, D]` in place of codes: `quantizer.decode` of them."""
         self.num_frames += latent.shape[1]
         if not self.num_frames:
             return latent.new_zeros(self.batch, 0)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from tiny_codecs import tiny_codec
 
 from speechlm.data_prep.tokenize import tokenize_manifest
