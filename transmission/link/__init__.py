@@ -1,0 +1,1 @@
+"""Codes over a lossy link: packets, loss, repair, concealment, RTP over UDP."""
