@@ -83,6 +83,9 @@ def decompress(
         float | None, typer.Option(help="Decode so many seconds, and read no more than these.")
     ] = None,
     model: _Model = None,
+    fine: Annotated[
+        Path | None, typer.Option(help="Folder of a fine model, which fills in the books not sent.")
+    ] = None,
     codec: CodecFolder = None,
 ) -> None:
     """Turn an .lmc file back into a recording; damage is told on stderr and concealed."""
@@ -92,16 +95,20 @@ def decompress(
     from ..tokenizer.codec import load_codec
     from ..transmission.decompressor import Decompressor
     from ..transmission.info import blocks
+    from ..transmission.integer_fine import IntegerFineModel
     from ..transmission.models import load_entropy_model
     from ..transmission.seeking import decompress_part
 
     loaded = load_codec(codec)
     entropy_model = None if model is None else load_entropy_model(model)
+    fine_model = None if fine is None else IntegerFineModel.load(fine)
     if start or seconds is not None:
         wanted = math.inf if seconds is None else seconds
-        waveform, damages = decompress_part(loaded, stream, start, wanted, entropy_model)
+        waveform, damages = decompress_part(
+            loaded, stream, start, wanted, entropy_model, fine_model
+        )
     else:
-        decompressor = Decompressor(loaded, entropy_model)
+        decompressor = Decompressor(loaded, entropy_model, fine=fine_model)
         samples = [decompressor.push(block) for block in blocks(stream)]
         waveform = torch.cat([*samples, decompressor.flush()])
         damages = decompressor.damages

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from ..errors import ModelMismatch
 from ..tokenizer.codec import CodecModel
 from ..tokenizer.stream import CodecStream
 from .codes_stream import CodesPiece, CodesReader
 from .container import StreamHeader
 from .container_reader import Damage
+from .integer_fine import IntegerFineModel, IntegerFineStream
 from .symbol_model import SymbolModel
 
 # In place of a missing chunk sounds the last good frame, ever softer for so many frames, then nothing; the
@@ -32,13 +34,25 @@ class Decompressor:
     Args:
         codec: The codec, in evaluation mode.
         model: The entropy model; without one, what ships with speechlm is searched for the stream's.
+        fine: Model that fills in the books that are not sent, as their mean sound.
         noise_seed: Seed of the codec's noise source.
+
+    Raises:
+        ModelMismatch: If the fine model is made for another codec.
     """
 
     def __init__(
-        self, codec: CodecModel, model: SymbolModel | None = None, noise_seed: int = 0
+        self,
+        codec: CodecModel,
+        model: SymbolModel | None = None,
+        *,
+        fine: IntegerFineModel | None = None,
+        noise_seed: int = 0,
     ) -> None:
-        self.codec = codec
+        if fine is not None:
+            codec.identity.require(fine.codec, "The fine model")
+        self.codec, self._fine = codec, fine
+        self._fine_stream: IntegerFineStream | None = None
         self._reader = CodesReader(model)
         self._stream = CodecStream(codec, noise_seed=noise_seed)
         self._num_known = 0  # samples of all codes so far
@@ -60,7 +74,8 @@ class Decompressor:
 
         Raises:
             CorruptStream: If the stream has no header that can be used.
-            ModelMismatch: If it was made with another codec or entropy model.
+            ModelMismatch: If it was made with another codec or entropy model, or sends other books than
+                the fine model reads.
         """
         is_new = self.header is None
         pieces = self._reader.push(data)
@@ -86,8 +101,23 @@ class Decompressor:
                 start = self._gaps.pop()[0]
             if piece.is_concealed:
                 self._gaps.append((start, self._num_known))
-            samples.append(self._faded(self._stream.pull(piece.codes)))
+            samples.append(self._faded(self._sounded(piece)))
         return torch.cat(samples)
+
+    def _sounded(self, piece: CodesPiece) -> Tensor:
+        if self._fine is None:
+            return self._stream.pull(piece.codes)
+        if len(piece.codes) != self._fine.num_base_books:
+            raise ModelMismatch(
+                f"The stream sends {len(piece.codes)} books, the fine model reads "
+                f"{self._fine.num_base_books}; take a fine model for as many, or none."
+            )
+        if self._fine_stream is None:
+            self._fine_stream = self._fine.stream(entries=self.codec.quantizer.codebooks)
+        latents = self._fine_stream.push_latents(piece.codes)
+        if piece.is_concealed:  # what was made up is no past for what comes
+            self._fine_stream = None
+        return self._stream.pull_latents(latents)
 
     def _faded(self, samples: Tensor) -> Tensor:
         """Samples at their place in the signal, softer where they conceal; none beyond its end."""

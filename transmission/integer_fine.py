@@ -1,12 +1,14 @@
 """The fine model in integers: a receiver generates the same fine codes on every machine.
 
 Draws are integers too: a generator whose stream of bits is fixed (PCG64), and a sum of counts. So is the
-mean of a codec's entries, which is the better guess where codes are near noise (docs/lmcodec.md).
+mean of a codec's entries, which is the better guess where codes are near noise, and better still where the
+decoder hears the mean itself (docs/lmcodec.md).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -144,7 +146,10 @@ class IntegerFineStream:
         if temperature:
             self._sharpness = min(round((1 << FRACTION) / temperature), _MAX_SHARPNESS)
         self._bits = np.random.PCG64(seed)
-        self._entries = None if entries is None else self._rounded(entries)
+        self._base_entries: NDArray[np.float64] | None = None
+        self._entries: NDArray[np.float64] | None = None
+        if entries is not None:
+            self._base_entries, self._entries = self._rounded(entries)
         self._cache = model.new_cache()
         self._previous: list[int] | None = None
 
@@ -158,23 +163,58 @@ class IntegerFineStream:
             int64 `[P, m]`.
         """
         found = np.zeros((self._model.num_levels, base.shape[1]), dtype=np.int64)
-        for number, given in enumerate(base.T.tolist()):
+        for number, (codes, _) in enumerate(self._frames(base)):
+            found[:, number] = codes
+        return torch.from_numpy(found)
+
+    def push_latents(self, base: Tensor) -> Tensor:
+        """The mean sound of the next frames, given their base codes and all before them.
+
+        The base books' entries, and of each generated book the mean of its entries under the model, with
+        the books below it taken as `push` would have given them. What `CodecStream.pull_latents` plays.
+
+        Args:
+            base: int64 `[G, m]`, their base codes.
+
+        Returns:
+            float32 `[m, C]`, multiples of 2^-12: the same on every machine.
+
+        Raises:
+            ConfigError: If the stream was made without entries.
+        """
+        if self._entries is None or self._base_entries is None:
+            raise ConfigError(
+                "The mean sound of a frame is made of the codec's entries; make the stream with "
+                "entries=codec.quantizer.codebooks."
+            )
+        sums = np.zeros((base.shape[1], self._entries.shape[2]), dtype=np.int64)
+        for number, (_, means) in enumerate(self._frames(base)):
+            known = [
+                book[code] for book, code in zip(self._base_entries, base[:, number], strict=True)
+            ]
+            sums[number] = np.sum(known, axis=0).astype(np.int64) + np.sum(means, axis=0)
+        return torch.from_numpy(sums / ONE).float()
+
+    def _frames(self, base: Tensor) -> Iterator[tuple[list[int], list[Integers]]]:
+        """Codes of each next frame, and with entries the mean of each book's, int64 `[C]`."""
+        for given in base.T.tolist():
             hidden = self._model.advance(self._cache, self._previous, given)
             codes: list[int] = []
+            means: list[Integers] = []
             for level in range(self._model.num_levels):
                 logits = self._model.logits(hidden, level)
                 if self._entries is None:
                     codes.append(self._choose(logits))
                 else:
-                    codes.append(_nearest_to_mean(logits, self._entries[level]))
+                    means.append(_mean(logits, self._entries[level]))
+                    codes.append(_nearest(means[-1], self._entries[level]))
                 if level + 1 < self._model.num_levels:
                     hidden = self._model.tell(hidden, level, codes[-1])
             self._previous = codes
-            found[:, number] = codes
-        return torch.from_numpy(found)
+            yield codes, means
 
-    def _rounded(self, entries: Tensor) -> NDArray[np.float64]:
-        """Fixed-point entries of the generated books, integers held in float64, `[P, V, C]`."""
+    def _rounded(self, entries: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Fixed-point entries as integers in float64: base books `[G, V, C]`, others `[P, V, C]`."""
         model = self._model
         end, size = model.num_given + model.num_levels, model.config.codebook_size
         if entries.dim() != 3 or len(entries) < end or entries.shape[1] != size:
@@ -183,8 +223,8 @@ class IntegerFineStream:
                 f"{list(entries.shape)}; take those of the codec of the codes."
             )
         # a product with a power of two is exact, and so is what is rounded
-        scaled = entries[model.num_given : end].detach().cpu().double().numpy() * ONE
-        return np.clip(np.rint(scaled), -LIMIT, LIMIT)
+        scaled = np.rint(entries[:end].detach().cpu().double().numpy() * ONE).clip(-LIMIT, LIMIT)
+        return scaled[: model.num_given], scaled[model.num_given :]
 
     def _choose(self, logits: Integers) -> int:
         if not self._sharpness:
@@ -198,9 +238,15 @@ class IntegerFineStream:
         return int(kept[np.searchsorted(sums, threshold, side="right")])
 
 
-def _nearest_to_mean(logits: Integers, entries: NDArray[np.float64]) -> int:
-    """The code whose entry is nearest to the mean entry; of equals the lower one."""
+def _mean(logits: Integers, entries: NDArray[np.float64]) -> Integers:
+    """The mean entry, rounded down: int64 `[C]`."""
     counts = exp2(logits.max() - logits) >> (EXP_BITS - _MEAN_BITS)
-    # 2^16 times 2^19 over 2^11 codes, then 2^19 squared over the channels: far below 2^53
-    mean = (counts.astype(np.float64) @ entries).astype(np.int64) // int(counts.sum())
+    # 2^16 times 2^19 over 2^11 codes: far below 2^53
+    mean: Integers = (counts.astype(np.float64) @ entries).astype(np.int64) // int(counts.sum())
+    return mean
+
+
+def _nearest(mean: Integers, entries: NDArray[np.float64]) -> int:
+    """The code whose entry is nearest; of equals the lower one."""
+    # 2^19 squared over the channels: far below 2^53
     return int(((entries * entries).sum(1) - 2 * (entries @ mean.astype(np.float64))).argmin())

@@ -24,6 +24,7 @@ from .container import (
 )
 from .container_reader import Damage
 from .decompressor import Decompressor
+from .integer_fine import IntegerFineModel
 from .symbol_model import SymbolModel
 
 
@@ -96,8 +97,9 @@ def decompress_part(
     start_seconds: float,
     seconds: float,
     model: SymbolModel | None = None,
+    fine: IntegerFineModel | None = None,
 ) -> tuple[Tensor, list[Damage]]:
-    """Some seconds of an `.lmc` file.
+    """Some seconds of an `.lmc` file; the arguments `model` and `fine` are those of `Decompressor`.
 
     The chunk before them is decoded too, to warm up the codec's layers; what comes before that chunk is not
     heard, so that samples may differ a little from those of the whole.
@@ -124,5 +126,7 @@ def decompress_part(
     first = max(0, start // size - 1)
     reader = CodesReader(model)
     # one chunk more, for what the last samples wait for
-    samples = Decompressor(codec).play(stream.pieces(reader, first, -(-stop // size) + 1))
+    samples = Decompressor(codec, fine=fine).play(
+        stream.pieces(reader, first, -(-stop // size) + 1)
+    )
     return samples[start - first * size : stop - first * size], reader.damages

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_codecs import tiny_codec, voice
+from tiny_transmission import fine_model
 
 from speechlm.errors import ConfigError, CorruptStream, ModelMismatch, UnsupportedAudio
 from speechlm.tokenizer import stream as stream_module
@@ -18,6 +19,8 @@ from speechlm.transmission.codes_stream import CodesReader
 from speechlm.transmission.compressor import Compressor, books_of_bitrate
 from speechlm.transmission.container import unpack_header
 from speechlm.transmission.decompressor import Decompressor
+from speechlm.transmission.integer_fine import IntegerFineModel
+from speechlm.transmission.integer_quantize import quantize
 
 HOP, LENGTH = 320, 12_345
 
@@ -121,6 +124,30 @@ def test_a_stream_of_nothing_but_damage_is_silent() -> None:
         data[place] ^= 0x55
     heard, decompressor = decompressed(bytes(data))
     assert not heard.any() and decompressor.damages
+
+
+def test_books_that_were_not_sent_sound_as_the_fine_model_expects_them() -> None:
+    base = codec().config.num_masked_books
+    fine = IntegerFineModel(quantize(fine_model(codec=codec().identity)))
+    data = compressed([LENGTH])
+    heard = {}
+    for cut in (1 << 30, 77):
+        decompressor = Decompressor(codec(), fine=fine)
+        pieces = [decompressor.push(data[n : n + cut]) for n in range(0, len(data), cut)]
+        heard[cut] = torch.cat([*pieces, decompressor.flush()])
+    assert torch.equal(heard[77], heard[1 << 30])
+    codes = codec().tokenize([voice(LENGTH)], num_books=base).values[0]
+    entries = codec().quantizer.codebooks
+    latents = fine.stream(entries=entries).push_latents(codes)
+    player = CodecStream(codec())
+    expected = torch.cat([player.pull_latents(latents), player.drain()])[:LENGTH]
+    assert (heard[77] - expected).abs().max() < 1e-6
+    assert (expected - decompressed(data)[0]).abs().max() > 1e-4
+    with pytest.raises(ModelMismatch, match="fine model"):
+        Decompressor(tiny_codec(codebook_size=8), fine=fine)
+    every = Decompressor(codec(), fine=fine)
+    with pytest.raises(ModelMismatch, match="6 books"):
+        every.push(compressed([LENGTH], num_books=6))
 
 
 def test_codec_and_length_are_checked() -> None:

@@ -75,6 +75,30 @@ def test_with_entries_the_code_nearest_to_their_mean_is_taken() -> None:
         model.stream(entries=entries[:, :16])
 
 
+def test_the_mean_sound_is_that_of_sent_codes_and_of_the_mean_of_the_others() -> None:
+    model = integers()
+    entries = torch.randn(4, 32, 5, generator=torch.Generator().manual_seed(0))
+    base = ruled_codes(12)[:2]
+    codes = model.stream(entries=entries).push(base)
+    latents = model.stream(entries=entries).push_latents(base)
+    cache, previous = model.network.new_cache(), None
+    for frame in range(12):
+        hidden = model.network.advance(cache, previous, base[:, frame].tolist())
+        previous = codes[:, frame].tolist()
+        expected = (entries[0, base[0, frame]] + entries[1, base[1, frame]]).double()
+        for level, code in enumerate(previous):
+            shares = torch.from_numpy(model.network.counts(hidden, level)).double()
+            expected += shares / shares.sum() @ entries[2 + level].double()
+            if level == 0:
+                hidden = model.network.tell(hidden, 0, code)
+        assert (latents[frame] - expected).abs().max() < 4e-3
+    stream = model.stream(entries=entries)
+    mixed = [stream.push_latents(base[:, :5]), stream.push_latents(base[:, 5:])]
+    assert torch.equal(torch.cat(mixed), latents)
+    with pytest.raises(ConfigError, match="entries"):
+        model.stream().push_latents(base)
+
+
 def test_items_of_a_batch_and_their_ends() -> None:
     codes = as_codes(ruled_codes(10, batch=2)[:, :2])
     short = dataclasses.replace(codes, num_samples=torch.tensor([3200, 1900]))
