@@ -61,9 +61,13 @@ def train(
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder of `train`.")],
     out: Annotated[Path, typer.Argument(help="Folder for the model to share.")],
+    storage: Annotated[
+        Literal["float32", "half", "int8"],
+        typer.Option(help="Bytes of a weight in the file: 4, 2, or for a language model 1."),
+    ] = "half",
 ) -> None:
     """Turn a run into a model folder to share."""
     from ..train.export import export_run
 
-    export_run(run, out)
+    export_run(run, out, storage)
     typer.echo(out)

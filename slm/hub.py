@@ -182,7 +182,7 @@ class SpeechModel(PreTrainedModel):
         folder = Path(save_directory)
         for name, part in (("ar", self.ar), ("nar", self.nar), ("codec", self.codec)):
             if part is not None:
-                save_model(part, folder / name, torch.float32)
+                save_model(part, folder / name, "float32")
         self.config.architectures = [type(self).__name__]
         write_atomically(
             folder / "config.json", self.config.to_json_string(use_diff=False).encode()

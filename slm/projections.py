@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from ..errors import ConfigError
 from ..tokenizer.prepared import fused_linear
+from ..tokenizer.storage import round_channels
 
 Precision = Literal["fp32", "bf16", "int8"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -149,12 +150,6 @@ def _pack(weight: Tensor, scale: Tensor) -> Any:
         zeros = torch.zeros(len(scale), dtype=torch.int64)
         tensor = torch._make_per_channel_quantized_tensor(weight, scale.double(), zeros, 0)
         return torch.ops.quantized.linear_prepack(tensor, None)
-
-
-def round_channels(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Nearest int8 weights `[N, D]` in [-127, 127], and the float32 scale `[N]` of each channel."""
-    scale = weight.abs().amax(1).clamp_min(_SMALLEST) / _LEVELS
-    return (weight / scale[:, None]).round().to(torch.int8), scale
 
 
 _KINDS: dict[str, type[Projection]] = {

@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..errors import ConfigError, CorruptWeights
 from .files import write_atomically
+from .storage import Storage, restored, stored
 
 MAX_CONFIG_BYTES = 1 << 20
 _Model = TypeVar("_Model", bound=PreTrainedModel)
@@ -109,6 +110,7 @@ def load_model(folder: Path, model_class: type[_Model]) -> _Model:
         raise CorruptWeights(
             f"{path} is not readable safetensors ({error}); export the model again."
         ) from error
+    tensors = restored(tensors, str(path))
     model = model_class(config)
     own = model.state_dict()
     if set(own) != set(tensors):
@@ -129,18 +131,15 @@ def load_model(folder: Path, model_class: type[_Model]) -> _Model:
     return model.eval()
 
 
-def save_model(model: PreTrainedModel, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write `config.json` and `model.safetensors` atomically, floating tensors stored as `dtype`.
+def save_model(model: PreTrainedModel, folder: Path, storage: Storage = "half") -> None:
+    """Write `config.json` and `model.safetensors` atomically, floating tensors as `storage` says.
 
-    Half precision is a storage format here: models are loaded and run in float32.
+    Models are loaded and run in float32, however they are stored.
     """
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
+    tensors = stored(model.state_dict(), storage)
     write_atomically(folder / "model.safetensors", save(tensors, {"format": "pt"}))
     model.config.architectures = [type(model).__name__]
     model.config.dtype = torch.float32  # what the Hub's `from_pretrained` loads it as

@@ -17,6 +17,7 @@ from ..tokenizer.codec import CodecModel
 from ..tokenizer.files import write_atomically
 from ..tokenizer.model_folder import config_from_mapping, fingerprint, load_model, save_model
 from ..tokenizer.processing import CodecFeatureExtractor
+from ..tokenizer.storage import Storage
 from ..transmission.entropy_model import EntropyModel
 from ..transmission.fine_model import FineModel
 from ..transmission.frame_model import FrameModel
@@ -31,8 +32,8 @@ _VOICES = (
 )
 
 
-def export_run(run: Path, out: Path) -> None:
-    """Write the averaged weights of a run's newest checkpoint in half precision, with a model card.
+def export_run(run: Path, out: Path, storage: Storage = "half") -> None:
+    """Write the averaged weights of a run's newest checkpoint, with a model card.
 
     Args:
         run: Folder of `speechlm train`.
@@ -40,9 +41,10 @@ def export_run(run: Path, out: Path) -> None:
             `preprocessor_config.json`, for an entropy or fine model `integer.safetensors`, which
             coders run, and for a run with LoRA, whose weights are merged, `adapter/` with the
             adapters alone.
+        storage: How the weights lie in the file (`tokenizer/storage.py`).
 
     Raises:
-        ConfigError: If the folder has no checkpoint.
+        ConfigError: If the folder has no checkpoint, or a codec is to be stored in 8 bits.
         CorruptWeights: If weights that coders run cannot be written in integers.
     """
     files = RunFolder(run)
@@ -51,7 +53,11 @@ def export_run(run: Path, out: Path) -> None:
     if (lora := _lora(asked)) is not None:
         save_adapters(model, lora, out / "adapter")
         merge_adapters(model)
-    save_model(model, out)
+    if isinstance(model, CodecModel) and storage == "int8":
+        raise ConfigError(
+            "A codec's codes are those of its exact weights; store it in half precision or float32."
+        )
+    save_model(model, out, storage)
     if isinstance(model, CodecModel):
         extractor = CodecFeatureExtractor(
             sampling_rate=model.config.sampling_rate, hop_length=model.config.hop_length

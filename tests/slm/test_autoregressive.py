@@ -122,7 +122,7 @@ def test_the_plain_prefix_model_learns_too():
 
 def test_model_folder_round_trip(tmp_path):
     model, batch = ar_model(), some_batch()
-    save_model(model, tmp_path, torch.float32)
+    save_model(model, tmp_path, "float32")
     with torch.no_grad():
         wanted = float(model(**batch).loss)
         assert float(load_model(tmp_path, AutoregressiveModel)(**batch).loss) == wanted

@@ -12,7 +12,6 @@ from speechlm.slm.projections import (
     Int8Projection,
     new_room,
     projection,
-    round_channels,
 )
 from speechlm.slm.prompt import Voice
 from speechlm.slm.runtime import (
@@ -22,6 +21,7 @@ from speechlm.slm.runtime import (
     runtime_of,
     set_precision,
 )
+from speechlm.tokenizer.storage import round_channels
 
 # Largest share of the outputs' norm that rounding may move; measured .002 and .02 to .04.
 TOLERANCES = {"fp32": 1e-5, "bf16": 0.02, "int8": 0.08}

@@ -112,7 +112,7 @@ def test_a_cut_sentence_is_told(speaker):
 def test_a_model_folder_speaks_as_the_models_did(parts, tmp_path, monkeypatch):
     codec, ar, nar = parts
     for name, model in (("codec", codec), ("ar", ar), ("nar", nar)):
-        save_model(model, tmp_path / name, torch.float32)
+        save_model(model, tmp_path / name, "float32")
     monkeypatch.setattr("speechlm.slm.speak.default_front_end", Letters)
     loaded = Speaker.from_pretrained(tmp_path, precision="fp32")
     wanted = Speaker(codec, ar, nar).say("Hello there.", voice(RATE)).waveform
@@ -130,7 +130,7 @@ def test_half_precision_is_a_storage_format(parts, tmp_path, monkeypatch):
 
 
 def test_the_precision_is_the_one_asked_for(parts, tmp_path):
-    save_model(parts[1], tmp_path / "ar", torch.float32)
+    save_model(parts[1], tmp_path / "ar", "float32")
     loaded = {
         name: Speaker.from_pretrained(
             tmp_path, codec=parts[0], front_end=Letters(), **({"precision": name} if name else {})

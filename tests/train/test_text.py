@@ -37,7 +37,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two corpora of four speakers, one with text alone and one with phonemes alone, and a codec."""
     folder = tmp_path_factory.mktemp("written")
     found = {"codec": folder / "codec"}
-    save_model(tiny_codec(), found["codec"], torch.float32)
+    save_model(tiny_codec(), found["codec"], "float32")
     for kind in ("text", "phonemes"):
         corpus = folder / kind
         corpus.mkdir()
@@ -103,7 +103,7 @@ def test_pieces_go_from_training_to_speech_without_a_front_end(
         run = run_training("slm", config, [f"stage={stage}"], tmp_path / stage)
         run_training("slm", config, [f"stage={stage}", "run.total_steps=5"], tmp_path / stage)
         export_run(run, folder / stage)
-    save_model(tiny_codec(), folder / "codec", torch.float32)
+    save_model(tiny_codec(), folder / "codec", "float32")
     monkeypatch.setattr("speechlm.slm.speak.default_front_end", None)  # nobody may call it
     speaker = Speaker.from_pretrained(folder, precision="fp32")
     pieces = PieceTokenizer.load(written["pieces"])
@@ -189,7 +189,7 @@ def test_phonemes_of_the_corpus_need_no_extra_from_shards_to_speech(
     config = recipe("phonemes", symbols="corpus", ar_books=6)
     run = run_training("slm", config, [], tmp_path / "run")
     export_run(run, tmp_path / "model" / "ar")
-    save_model(tiny_codec(), tmp_path / "model" / "codec", torch.float32)
+    save_model(tiny_codec(), tmp_path / "model" / "codec", "float32")
     speaker = Speaker.from_pretrained(tmp_path / "model", front_end=GivenPhonemes())
     assert speaker.ar.config.symbols == [*SPECIALS, *sorted({*"".join(FOREIGN)})]
     assert speaker.say("βɨʁ", voice(16_000), max_seconds=0.4).seconds > 0

@@ -87,7 +87,7 @@ def test_codes_begin_as_alike_as_the_entries_of_the_codec() -> None:
 
 def test_a_saved_model_comes_back_through_the_auto_classes(tmp_path: Path) -> None:
     model = entropy_model()
-    save_model(model, tmp_path, torch.float32)
+    save_model(model, tmp_path, "float32")
     codes = ruled_codes(9)
     for loaded in (load_model(tmp_path, EntropyModel), AutoModel.from_pretrained(tmp_path)):
         assert torch.equal(whole(loaded, codes), whole(model, codes))
