@@ -24,13 +24,19 @@ KOKORO_MODEL ?=
 REAL ?=
 REAL_OPTIONS ?= --allow-missing-text
 
+# Recordings of people with transcripts for the language models; an aligner finds how long their phonemes last
+TRANSCRIBED ?=
+TRANSCRIBED_OPTIONS ?= --phonemes en-us --require-phonemes
+
 # Recipes, and options of `speechlm train` for each, such as CODEC_OPTIONS='--set run.total_steps=60000'
 CODEC_RECIPE ?= configs/default/codec.yaml
 ADVERSARIAL_RECIPE ?= configs/default/codec-adversarial.yaml
+ALIGNER_RECIPE ?= configs/default/aligner.yaml
 AR_RECIPE ?= configs/default/ar-6books.yaml
 NAR_RECIPE ?=
 CODEC_OPTIONS ?=
 ADVERSARIAL_OPTIONS ?=
+ALIGNER_OPTIONS ?=
 AR_OPTIONS ?=
 NAR_OPTIONS ?=
 
@@ -45,7 +51,10 @@ SPEECH := $(W)/data/speech/manifest.jsonl
 PEOPLE := $(if $(REAL),$(W)/data/real/manifest.jsonl)
 CORPORA := --set 'data=[{manifest: $(SPEECH)}$(if $(REAL),$(comma) {manifest: $(PEOPLE)$(comma) repeat: 2})]'
 CODEC_TRAINING := $(CORPORA) --set cache=$(W)/packs --set run.num_threads=$(THREADS)
-SLM_TRAINING := --set 'shards=[$(W)/tokens]' --set run.num_threads=$(THREADS)
+ALIGNED := $(if $(TRANSCRIBED),$(W)/aligned/index.json)
+TRANSCRIBED_MANIFEST := $(W)/data/transcribed/manifest.jsonl
+ALL_TOKENS := $(W)/tokens$(if $(TRANSCRIBED),$(comma)$(W)/aligned)
+SLM_TRAINING := --set 'shards=[$(ALL_TOKENS)]' --set run.num_threads=$(THREADS)
 AR_NAME := $(basename $(notdir $(AR_RECIPE)))
 NAR_NAME := $(basename $(notdir $(NAR_RECIPE)))
 MODELS := $(W)/models/ar/model.safetensors $(if $(NAR_RECIPE),$(W)/models/nar/model.safetensors)
@@ -58,10 +67,12 @@ FORCE:
 ASKED_speech = $(TEXT) $(EXCLUDE) $(HOURS) $(SPEAKERS) $(VOICE_SEED) $(SPEECH_SEED) $(VOICES)
 ASKED_more = $(MORE_SPEECH)
 ASKED_real = $(REAL) $(REAL_OPTIONS)
+ASKED_transcribed = $(TRANSCRIBED) $(TRANSCRIBED_OPTIONS)
+ASKED_aligner = $(ALIGNER_RECIPE) $(ALIGNER_OPTIONS)
 ASKED_codec = $(CODEC_RECIPE) $(CORPORA) $(CODEC_OPTIONS)
 ASKED_adversarial = $(ADVERSARIAL_RECIPE) $(ADVERSARIAL_OPTIONS)
-ASKED_ar = $(AR_RECIPE) $(AR_OPTIONS)
-ASKED_nar = $(NAR_RECIPE) $(NAR_OPTIONS)
+ASKED_ar = $(AR_RECIPE) $(AR_OPTIONS) $(ALL_TOKENS)
+ASKED_nar = $(NAR_RECIPE) $(NAR_OPTIONS) $(ALL_TOKENS)
 ASKED_reports = $(RECORDINGS) $(CLONED) $(HARD)
 
 $(W)/asked/%: FORCE
@@ -105,11 +116,26 @@ $(W)/models/codec/model.safetensors: $(W)/codec-mel/model.safetensors $(W)/asked
 $(W)/tokens/index.json: $(W)/models/codec/model.safetensors $(SPEECH)
 	$(SPEECHLM) tokenize $(SPEECH) $(@D) --codec $(W)/models/codec --workers $(WORKERS)
 
-$(W)/models/ar/model.safetensors: $(W)/tokens/index.json $(W)/asked/ar
+$(TRANSCRIBED_MANIFEST): $(W)/asked/transcribed | $(WEIGHTS_NEED)
+	$(SPEECHLM) prepare $(TRANSCRIBED) $(@D) $(TRANSCRIBED_OPTIONS) --workers $(WORKERS)
+
+$(W)/tokens-transcribed/index.json: $(W)/models/codec/model.safetensors $(TRANSCRIBED_MANIFEST)
+	$(SPEECHLM) tokenize $(TRANSCRIBED_MANIFEST) $(@D) --codec $(W)/models/codec --workers $(WORKERS)
+
+# On the synthetic speech too: clear speech shows it where phonemes begin
+$(W)/aligner/model.safetensors: $(W)/tokens/index.json $(W)/tokens-transcribed/index.json $(W)/asked/aligner
+	$(SPEECHLM) train aligner $(ALIGNER_RECIPE) --run $(W)/runs/aligner \
+		--set 'shards=[$(W)/tokens-transcribed$(comma)$(W)/tokens]' --set run.num_threads=$(THREADS) $(ALIGNER_OPTIONS)
+	$(SPEECHLM) export $(W)/runs/aligner $(@D)
+
+$(W)/aligned/index.json: $(W)/aligner/model.safetensors
+	$(SPEECHLM) align $(W)/tokens-transcribed $(@D) --model $(W)/aligner
+
+$(W)/models/ar/model.safetensors: $(W)/tokens/index.json $(ALIGNED) $(W)/asked/ar
 	$(SPEECHLM) train slm $(AR_RECIPE) --run $(W)/runs/$(AR_NAME) $(SLM_TRAINING) $(AR_OPTIONS)
 	$(SPEECHLM) export $(W)/runs/$(AR_NAME) $(@D)
 
-$(W)/models/nar/model.safetensors: $(W)/tokens/index.json $(W)/asked/nar
+$(W)/models/nar/model.safetensors: $(W)/tokens/index.json $(ALIGNED) $(W)/asked/nar
 	$(SPEECHLM) train slm $(NAR_RECIPE) --run $(W)/runs/$(NAR_NAME) $(SLM_TRAINING) $(NAR_OPTIONS)
 	$(SPEECHLM) export $(W)/runs/$(NAR_NAME) $(@D)
 

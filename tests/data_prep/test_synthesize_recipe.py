@@ -19,7 +19,12 @@ from speechlm.slm.autoregressive import AutoregressiveModel
 from speechlm.slm.config import AutoregressiveConfig, NonAutoregressiveConfig
 from speechlm.slm.nonautoregressive import NonAutoregressiveModel
 from speechlm.tokenizer.codes import CodecIdentity
-from speechlm.train.config import CodecTraining, LanguageModelTraining, read_run_config
+from speechlm.train.config import (
+    AlignerTraining,
+    CodecTraining,
+    LanguageModelTraining,
+    read_run_config,
+)
 from speechlm.train.describe import describe_codec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +54,7 @@ def planned(folder: str, *variables: str) -> list[list[str]]:
 VARIANTS = [
     (),
     ("REAL=/corpora/one /corpora/two",),
+    ("TRANSCRIBED=/corpora/one",),
     PAIR,
     ("EXCLUDE=a.jsonl b.txt", "MORE_SPEECH=c d"),
 ]
@@ -71,16 +77,22 @@ def test_every_stage_is_a_command_with_options_that_exist(tmp_path, variables):
 @pytest.mark.parametrize("variables", VARIANTS, ids=str)
 def test_trainings_are_accepted_with_what_the_makefile_sets(tmp_path, variables):
     trainings = [words for words in planned(str(tmp_path), *variables) if words[0] == "train"]
-    assert len(trainings) == (4 if variables == PAIR else 3)
+    is_transcribed = "TRANSCRIBED" in str(variables)
+    assert len(trainings) == (4 if variables == PAIR or is_transcribed else 3)
+    kinds = {"codec": CodecTraining, "aligner": AlignerTraining, "slm": LanguageModelTraining}
     for words in trainings:
-        kind = CodecTraining if words[1] == "codec" else LanguageModelTraining
+        kind = kinds[words[1]]
         sets = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
         read = read_run_config(ROOT / words[2], sets, kind)
         if isinstance(read, CodecTraining):
             assert len(read.data) == (2 if "REAL" in str(variables) else 1)
             assert str(read.cache).startswith(str(tmp_path))
+        elif isinstance(read, AlignerTraining):
+            folders = [f"{tmp_path}/w/tokens-transcribed", f"{tmp_path}/w/tokens"]
+            assert [str(s) for s in read.shards] == folders
         else:
-            assert [str(s) for s in read.shards] == [f"{tmp_path}/w/tokens"]
+            folders = ["tokens", "aligned"] if is_transcribed else ["tokens"]
+            assert [str(s) for s in read.shards] == [f"{tmp_path}/w/{name}" for name in folders]
 
 
 def test_the_language_model_is_trained_on_tokens_of_the_last_codec(tmp_path):
@@ -97,6 +109,16 @@ def test_the_language_model_is_trained_on_tokens_of_the_last_codec(tmp_path):
     )
     assert export[:2] == ["export", last[last.index("--run") + 1]]
     assert commands[tokenize][commands[tokenize].index("--codec") + 1] == export[2]
+
+
+def test_people_are_aligned_before_the_language_model_hears_them(tmp_path):
+    commands = planned(str(tmp_path), "TRANSCRIBED=/corpora/one")
+    order = [" ".join(words[:2]) for words in commands]
+    align = next(i for i, words in enumerate(commands) if words[0] == "align")
+    assert order.index("train aligner") < align < order.index("train slm")
+    tokenized = {words[2] for words in commands if words[0] == "tokenize"}
+    assert commands[align][1] in tokenized
+    assert len({w[w.index("--codec") + 1] for w in commands if w[0] == "tokenize"}) == 1
 
 
 def test_held_out_speakers_are_those_that_the_figures_are_about(tmp_path):
