@@ -1,4 +1,4 @@
-"""Speech codecs that are installed as programmes: Opus, Codec2 and AMR-WB.
+"""Speech codecs that are installed as programmes: Opus, Codec2, AMR-WB and Speex.
 
 The bit rate is measured: speech bits in the coded file by the time they code. Containers, headers
 and the filling of a frame's last byte are left out, since a transmission need not carry them.
@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import re
 import shutil
-import subprocess
-import tempfile
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,114 +19,62 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data_prep.readers import Recording
-from ..errors import ConfigError, UnsupportedAudio
-from ..tokenizer.audio import read_audio, resample, write_audio
-from .bitstreams import Payload, amr_wb_payload, opus_payload
-from .delay import align
-from .systems import Decoded
-
-_FLUSH_SECONDS = 0.1  # of silence after the recording: what a codec delays would be cut off
-_LIMIT_SECONDS = 300
-
-
-class ProgramCodec(ABC):
-    """A codec that runs as a programme on PATH, at one of its modes.
-
-    Attributes:
-        title: For people, and the curve of the rate-quality plot.
-        modes: Those it is judged at unless others are named.
-        rate_hz: Of the audio it takes; None for the recording's own.
-        needs: What must be installed.
-    """
-
-    kind = "baseline"
-    num_books: int | None = None
-    title: ClassVar[str]
-    modes: ClassVar[tuple[str, ...]]
-    rate_hz: ClassVar[int | None] = None
-    needs: ClassVar[str]
-
-    def __init__(self, mode: str) -> None:
-        self.mode = mode
-        self.name = f"{self.title} {mode}"
-        self.family = self.title
-        self._failures: dict[str, str] = {}
-
-    @classmethod
-    @abstractmethod
-    def installed(cls) -> bool:
-        """Whether everything that it needs is there."""
-
-    @classmethod
-    @abstractmethod
-    def accepts(cls, mode: str) -> bool:
-        """Whether there is such a mode."""
-
-    @abstractmethod
-    def code(self, waveform: Tensor, sampling_rate: int, folder: Path) -> tuple[Tensor, Payload]:
-        """Encode and decode float `[L]` by way of files in `folder`.
-
-        Returns:
-            (decoded float `[L']` at the same rate, delay and padding left in; what was coded).
-
-        Raises:
-            ConfigError: If a programme fails.
-            UnsupportedAudio: If it wrote what cannot be read.
-        """
-
-    def transmit(
-        self, recording: Recording, waveform: Tensor, sampling_rate: int
-    ) -> Decoded | None:
-        """Encode, decode and align; None where a programme failed, which `notes` then say."""
-        rate = self.rate_hz or sampling_rate
-        given = resample(waveform.detach().cpu().float().clamp(-1, 1), sampling_rate, rate)
-        given = torch.nn.functional.pad(given, (0, round(_FLUSH_SECONDS * rate)))
-        with tempfile.TemporaryDirectory(prefix="speechlm-") as folder:
-            try:
-                decoded, payload = self.code(given, rate, Path(folder))
-            except (ConfigError, UnsupportedAudio) as error:
-                self._failures[recording.id] = str(error)
-                return None
-        decoded = align(waveform, resample(decoded, rate, sampling_rate), sampling_rate)
-        return Decoded(decoded, payload.bits, payload.seconds)
-
-    @property
-    def notes(self) -> list[str]:
-        """On how many recordings it failed, and why the first time."""
-        if not self._failures:
-            return []
-        name, reason = next(iter(self._failures.items()))
-        return [f"{self.name} failed on {len(self._failures)} recordings; on {name}: {reason}"]
+from ..errors import ConfigError
+from ..tokenizer.audio import read_audio, write_audio
+from .bitstreams import Payload, amr_wb_payload, opus_payload, speex_payload
+from .program_codec import ProgramCodec, ffmpeg_encodes, pcm, run_ffmpeg, run_program, written
 
 
 class Opus(ProgramCodec):
-    """Opus through opusenc or ffmpeg: variable bit rate, 20 ms frames; a mode is kbit/s."""
+    """Opus through opusenc or ffmpeg: 20 ms frames, tuned to speech.
+
+    A mode is kbit/s: `12` at a variable rate, `12CBR` at a constant one.
+    """
 
     title = "Opus"
     modes = ("6", "8", "12", "16", "24")
     needs = "opusenc, or an ffmpeg with libopus,"
+    latency_seconds = 0.0265  # the frame, and 6.5 ms that its decoder is told to skip (pre-skip)
+
+    def __init__(self, mode: str) -> None:
+        super().__init__(mode)
+        self._rate = float(mode.removesuffix("CBR"))
+        self._is_constant = mode.endswith("CBR")
+        self.name = f"Opus {self._rate:g}" + (" CBR" if self._is_constant else "")
 
     @classmethod
     def installed(cls) -> bool:
         """Whether one of the encoders is there; decoding is soundfile's."""
-        return bool(shutil.which("opusenc")) or _ffmpeg_encodes("libopus")
+        return bool(shutil.which("opusenc")) or ffmpeg_encodes("libopus")
 
     @classmethod
     def accepts(cls, mode: str) -> bool:
-        """6 to 256 kbit/s."""
-        return _is_number(mode) and 6 <= float(mode) <= 256
+        """6 to 256 kbit/s, with or without CBR behind it."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(CBR)?", mode)
+        return found is not None and 6 <= float(found[1]) <= 256
 
-    def code(self, waveform: Tensor, sampling_rate: int, folder: Path) -> tuple[Tensor, Payload]:
+    def encode(self, waveform: Tensor, sampling_rate: int, folder: Path) -> Path:
         """See `ProgramCodec`."""
         source, coded = folder / "in.wav", folder / "coded.opus"
         write_audio(source, waveform, sampling_rate)
         if shutil.which("opusenc"):
-            _run("opusenc", "--quiet", "--speech", "--bitrate", self.mode, str(source), str(coded))
+            # its file begins with half a kilobyte of room for tags unless told otherwise
+            options = ["--quiet", "--speech", "--framesize", "20", "--padding", "0"]
+            options += ["--hard-cbr"] if self._is_constant else []
+            bitrate = ["--bitrate", f"{self._rate:g}"]
+            run_program("opusenc", *options, *bitrate, str(source), str(coded))
         else:
-            rate = f"{float(self.mode):g}k"
-            _ffmpeg(source, coded, "-c:a", "libopus", "-b:a", rate, "-application", "voip")
-        return read_audio(coded, sampling_rate), opus_payload(_written(coded))
+            rate = ["-b:a", f"{self._rate:g}k", "-vbr", "off" if self._is_constant else "on"]
+            run_ffmpeg(source, coded, "-c:a", "libopus", *rate, "-application", "voip")
+        return coded
+
+    def payload(self, data: bytes) -> Payload:
+        """See `ProgramCodec`."""
+        return opus_payload(data)
+
+    def decode(self, coded: Path, sampling_rate: int) -> Tensor:
+        """See `ProgramCodec`."""
+        return read_audio(coded, sampling_rate)
 
 
 class Codec2(ProgramCodec):
@@ -139,15 +84,16 @@ class Codec2(ProgramCodec):
     modes = ("700C", "1300", "2400", "3200")
     rate_hz = 8_000
     needs = "c2enc and c2dec"
-    # bits and milliseconds of a frame, as c2enc documents its modes
-    _FRAMES: ClassVar[dict[str, tuple[int, int]]] = {
-        "3200": (64, 20),
-        "2400": (48, 20),
-        "1600": (64, 40),
-        "1400": (56, 40),
-        "1300": (52, 40),
-        "1200": (48, 40),
-        "700C": (28, 40),
+    # bits and milliseconds of a frame, as c2enc documents its modes, and milliseconds that the output lags
+    # (docs/evaluation.md, "Delays found")
+    _FRAMES: ClassVar[dict[str, tuple[int, int, int]]] = {
+        "3200": (64, 20, 20),
+        "2400": (48, 20, 20),
+        "1600": (64, 40, 20),
+        "1400": (56, 40, 20),
+        "1300": (52, 40, 20),
+        "1200": (48, 40, 20),
+        "700C": (28, 40, 30),
     }
 
     @classmethod
@@ -160,16 +106,30 @@ class Codec2(ProgramCodec):
         """The modes that work on frames of whole bits."""
         return mode in cls._FRAMES
 
-    def code(self, waveform: Tensor, sampling_rate: int, folder: Path) -> tuple[Tensor, Payload]:
+    @property
+    def latency_seconds(self) -> float:
         """See `ProgramCodec`."""
-        source, coded, back = (folder / name for name in ("in.raw", "coded.bin", "out.raw"))
-        source.write_bytes(_pcm(waveform).astype("<i2").tobytes())
-        _run("c2enc", self.mode, str(source), str(coded))
-        _run("c2dec", self.mode, str(coded), str(back))
-        bits, milliseconds = self._FRAMES[self.mode]
-        frames = len(_written(coded)) // -(-bits // 8)  # a frame fills whole bytes in the file
-        samples = np.frombuffer(_written(back), "<i2").astype(np.float32) / 2**15
-        return torch.from_numpy(samples), Payload(bits * frames, frames * milliseconds / 1000)
+        _, frame, lag = self._FRAMES[self.mode]
+        return (frame + lag) / 1000
+
+    def encode(self, waveform: Tensor, sampling_rate: int, folder: Path) -> Path:
+        """See `ProgramCodec`."""
+        source, coded = folder / "in.raw", folder / "coded.bin"
+        source.write_bytes(pcm(waveform).astype("<i2").tobytes())
+        run_program("c2enc", self.mode, str(source), str(coded))
+        return coded
+
+    def payload(self, data: bytes) -> Payload:
+        """See `ProgramCodec`."""
+        bits, milliseconds, _ = self._FRAMES[self.mode]
+        frames = len(data) // -(-bits // 8)  # a frame fills whole bytes in the file
+        return Payload(bits * frames, frames * milliseconds / 1000)
+
+    def decode(self, coded: Path, sampling_rate: int) -> Tensor:
+        """See `ProgramCodec`."""
+        back = coded.with_name("out.raw")
+        run_program("c2dec", self.mode, str(coded), str(back))
+        return torch.from_numpy(np.frombuffer(written(back), "<i2").astype(np.float32) / 2**15)
 
 
 class AmrWb(ProgramCodec):
@@ -179,6 +139,7 @@ class AmrWb(ProgramCodec):
     modes = ("6.6", "8.85", "12.65", "15.85", "23.85")
     rate_hz = 16_000
     needs = "ffmpeg, and libvo-amrwbenc in it or as a library,"
+    latency_seconds = 0.0259  # the frame, and 94 samples that the output lags
     _RATES: ClassVar[tuple[str, ...]] = tuple(
         "6.6 8.85 12.65 14.25 15.85 18.25 19.85 23.05 23.85".split()
     )
@@ -187,7 +148,7 @@ class AmrWb(ProgramCodec):
     @classmethod
     def installed(cls) -> bool:
         """Whether the decoder and one of the two ways to the encoder are there."""
-        encoder = _ffmpeg_encodes("libvo_amrwbenc") or ctypes.util.find_library("vo-amrwbenc")
+        encoder = ffmpeg_encodes("libvo_amrwbenc") or ctypes.util.find_library("vo-amrwbenc")
         return bool(shutil.which("ffmpeg") and encoder)
 
     @classmethod
@@ -195,19 +156,28 @@ class AmrWb(ProgramCodec):
         """The nine modes of the standard."""
         return mode in cls._RATES
 
-    def code(self, waveform: Tensor, sampling_rate: int, folder: Path) -> tuple[Tensor, Payload]:
+    def encode(self, waveform: Tensor, sampling_rate: int, folder: Path) -> Path:
         """See `ProgramCodec`."""
-        source, coded, back = (folder / name for name in ("in.wav", "coded.amr", "out.wav"))
-        if _ffmpeg_encodes("libvo_amrwbenc"):
+        source, coded = folder / "in.wav", folder / "coded.amr"
+        if ffmpeg_encodes("libvo_amrwbenc"):
             write_audio(source, waveform, sampling_rate)
             rate = f"{round(float(self.mode) * 1000)}"
-            _ffmpeg(source, coded, "-c:a", "libvo_amrwbenc", "-b:a", rate)
+            run_ffmpeg(source, coded, "-c:a", "libvo_amrwbenc", "-b:a", rate)
         else:
-            coded.write_bytes(b"#!AMR-WB\n" + self._encode(_pcm(waveform)))
-        _ffmpeg(coded, back)
-        return read_audio(back, sampling_rate), amr_wb_payload(_written(coded))
+            coded.write_bytes(b"#!AMR-WB\n" + self._frames(pcm(waveform)))
+        return coded
 
-    def _encode(self, samples: NDArray[np.int16]) -> bytes:
+    def payload(self, data: bytes) -> Payload:
+        """See `ProgramCodec`."""
+        return amr_wb_payload(data)
+
+    def decode(self, coded: Path, sampling_rate: int) -> Tensor:
+        """See `ProgramCodec`."""
+        back = coded.with_name("out.wav")
+        run_ffmpeg(coded, back)
+        return read_audio(back, sampling_rate)
+
+    def _frames(self, samples: NDArray[np.int16]) -> bytes:
         """Call the library itself: Debian's ffmpeg, for one, comes without it."""
         library = ctypes.CDLL(ctypes.util.find_library("vo-amrwbenc"))
         library.E_IF_init.restype = ctypes.c_void_p
@@ -226,7 +196,49 @@ class AmrWb(ProgramCodec):
         return bytes(coded)
 
 
-FAMILIES: dict[str, type[ProgramCodec]] = {"opus": Opus, "codec2": Codec2, "amr-wb": AmrWb}
+class Speex(ProgramCodec):
+    """Wideband Speex through speexenc and speexdec, at a constant rate; a mode is a quality, 0 to 10."""
+
+    title = "Speex"
+    modes = ("0", "2", "4", "6")
+    rate_hz = 16_000
+    needs = "speexenc and speexdec"
+    latency_seconds = 0.034  # the frame of 20 ms and 14 ms of look-ahead, as Speex's manual tells
+
+    @classmethod
+    def installed(cls) -> bool:
+        """Whether both programmes are there."""
+        return bool(shutil.which("speexenc") and shutil.which("speexdec"))
+
+    @classmethod
+    def accepts(cls, mode: str) -> bool:
+        """The eleven qualities."""
+        return mode in map(str, range(11))
+
+    def encode(self, waveform: Tensor, sampling_rate: int, folder: Path) -> Path:
+        """See `ProgramCodec`."""
+        source, coded = folder / "in.wav", folder / "coded.spx"
+        write_audio(source, waveform, sampling_rate)
+        run_program("speexenc", "-w", "--quality", self.mode, str(source), str(coded))
+        return coded
+
+    def payload(self, data: bytes) -> Payload:
+        """See `ProgramCodec`."""
+        return speex_payload(data)
+
+    def decode(self, coded: Path, sampling_rate: int) -> Tensor:
+        """See `ProgramCodec`."""
+        back = coded.with_name("out.wav")
+        run_program("speexdec", str(coded), str(back))
+        return read_audio(back, sampling_rate)
+
+
+FAMILIES: dict[str, type[ProgramCodec]] = {
+    "opus": Opus,
+    "codec2": Codec2,
+    "amr-wb": AmrWb,
+    "speex": Speex,
+}
 
 
 def find_baselines(request: str | None) -> tuple[list[ProgramCodec], list[str]]:
@@ -270,62 +282,3 @@ def find_baselines(request: str | None) -> tuple[list[ProgramCodec], list[str]]:
             "code, without containers, headers and the filling of last bytes."
         )
     return systems, list(dict.fromkeys(notes))
-
-
-def _run(program: str, *arguments: str) -> None:
-    found = shutil.which(program)
-    if found is None:
-        raise ConfigError(f"{program} is not on PATH; install it.")
-    try:
-        done = subprocess.run(  # noqa: S603 - a fixed programme, and paths of our own making
-            [found, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_LIMIT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigError(f"{program} did not run to its end ({error}).") from error
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ConfigError(f"{program} ended with {done.returncode} ({said[-1] if said else ''}).")
-
-
-def _ffmpeg(source: Path, target: Path, *options: str) -> None:
-    _run("ffmpeg", "-v", "error", "-y", "-i", str(source), *options, str(target))
-
-
-@lru_cache(maxsize=8)
-def _encoders(ffmpeg: str) -> str:
-    command = [ffmpeg, "-hide_banner", "-encoders"]
-    try:
-        done = subprocess.run(  # noqa: S603 - a fixed programme
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode(errors="replace")
-
-
-def _ffmpeg_encodes(encoder: str) -> bool:
-    found = shutil.which("ffmpeg")
-    return bool(found) and encoder in _encoders(str(found)).split()
-
-
-def _written(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"The programme wrote no {path.name}.") from error
-
-
-def _pcm(waveform: Tensor) -> NDArray[np.int16]:
-    return (waveform.clamp(-1, 1) * (2**15 - 1)).round().numpy().astype(np.int16)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

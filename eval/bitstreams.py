@@ -5,6 +5,7 @@ Only what a transmission would have to send is counted: no container, no file he
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,6 +15,10 @@ _AMR_WB_MAGIC = b"#!AMR-WB\n"
 _AMR_WB_BITS = (132, 177, 253, 285, 317, 365, 397, 461, 477, 40)  # the last one describes silence
 _AMR_WB_FRAME_SECONDS = 0.02
 _OGG_HEADER_BYTES = 27
+# bits of a Speex frame by its mode, the mode itself included: the narrow band, and the layer above it
+_SPEEX_NARROW_BITS = (5, 43, 119, 160, 220, 300, 364, 492, 79)
+_SPEEX_WIDE_BITS = (4, 36, 112, 192, 352)
+_SPEEX_HEADER_BYTES = 80
 
 
 class Payload(NamedTuple):
@@ -54,6 +59,26 @@ def amr_wb_payload(data: bytes) -> Payload:
     return Payload(bits, frames * _AMR_WB_FRAME_SECONDS)
 
 
+def speex_payload(data: bytes) -> Payload:
+    """Of an Ogg file of wideband Speex: its frames, without header packets and the ends of last bytes.
+
+    Raises:
+        UnsupportedAudio: If the bytes are no such file.
+    """
+    packets = list(ogg_packets(data))
+    header = packets[0] if packets else b""
+    if not header.startswith(b"Speex   ") or len(header) < _SPEEX_HEADER_BYTES:
+        raise UnsupportedAudio("The coded file is not Speex; check the programme that wrote it.")
+    # from byte 36 on: rate, mode, its version, channels, rate asked for, samples of a frame, variable rate,
+    # frames of a packet, further headers
+    rate, mode, _, _, _, frame_samples, _, frames, extra = struct.unpack_from("<9i", header, 36)
+    if mode != 1 or rate < 1 or frame_samples < 1 or frames < 1 or extra < 0:
+        raise UnsupportedAudio("The coded file is not wideband Speex; encode it with -w.")
+    speech = packets[2 + extra :]
+    bits = sum(_speex_bits(packet, frames) for packet in speech)
+    return Payload(bits, len(speech) * frames * frame_samples / rate)
+
+
 def ogg_packets(data: bytes) -> Iterator[bytes]:
     """Packets of an Ogg file with one stream (RFC 3533), in order.
 
@@ -89,3 +114,25 @@ def _opus_seconds(packet: bytes) -> float:
     if code == 3:
         return frame * (packet[1] & 0x3F) if len(packet) > 1 else 0.0
     return frame * (1 if code == 0 else 2)
+
+
+def _speex_bits(packet: bytes, frames: int) -> int:
+    """Bits of the frames of a wideband packet, without what fills its last byte."""
+    value, size, place = int.from_bytes(packet, "big"), 8 * len(packet), 0
+
+    def peek(count: int) -> int:
+        return value >> (size - place - count) & ((1 << count) - 1) if place + count <= size else 0
+
+    for _ in range(frames):
+        narrow = peek(5)  # a zero, and the mode
+        if narrow >= len(_SPEEX_NARROW_BITS):
+            raise UnsupportedAudio("A packet of the coded file begins with no Speex frame.")
+        place += _SPEEX_NARROW_BITS[narrow]
+        wide = peek(4)  # a one and the mode, where there is a layer
+        if wide >> 3:
+            if wide & 7 >= len(_SPEEX_WIDE_BITS):
+                raise UnsupportedAudio("A Speex frame of the coded file has an unknown layer.")
+            place += _SPEEX_WIDE_BITS[wide & 7]
+    if place > size:
+        raise UnsupportedAudio("A packet of the coded file breaks off within a Speex frame.")
+    return place

@@ -88,6 +88,30 @@ def test_opus_is_read_back_from_the_coded_file(path: Path) -> None:
     assert 2_000 < decoded.bits / decoded.seconds < 256_000
 
 
+def test_a_constant_rate_of_opus_is_asked_of_the_programme(path: Path) -> None:
+    programme(path, "opusenc", f"open({str(path / 'asked')!r}, 'w').write(' '.join(sys.argv))")
+    for mode, name in (("6cbr", "Opus 6 CBR"), ("6", "Opus 6")):
+        (system,), _ = find_baselines(f"opus:{mode}")
+        assert system.name == name
+        system.transmit(RECORDING, bursts(), RATE)
+        asked = (path / "asked").read_text()
+        assert "--bitrate 6 " in asked and "--framesize 20 " in asked
+        assert ("--hard-cbr" in asked) == (mode == "6cbr")
+
+
+def test_what_was_sent_tells_the_size_of_the_file_and_the_time_of_the_programmes(
+    path: Path,
+) -> None:
+    busy = "import time\nwhile time.process_time() < 0.4: pass\n"
+    programme(path, "c2enc", busy + C2ENC)
+    programme(path, "c2dec", C2DEC)
+    (system,), _ = find_baselines("codec2:1300")
+    sent = system.send(bursts(), RATE)
+    frames = round(sent.payload.seconds / 0.04)
+    assert (sent.num_bytes, sent.payload.bits) == (7 * frames, 52 * frames)
+    assert sent.encode_seconds > 0.4 > sent.decode_seconds > 0
+
+
 def test_a_programme_that_fails_is_noted_and_ends_nothing(path: Path) -> None:
     programme(path, "c2enc", "sys.exit('no such mode today')")
     programme(path, "c2dec", C2DEC)
@@ -116,14 +140,18 @@ def test_an_ffmpeg_without_the_encoder_is_no_baseline(
     assert names == ["Opus 6", "AMR-WB 6.6"]
 
 
-@pytest.mark.parametrize("request_", ["speex", "opus:3", "opus:fast", "codec2:450", "amr-wb:12"])
+@pytest.mark.parametrize(
+    "request_", ["speex:11", "mp3", "opus:3", "opus:fast", "codec2:450", "amr-wb:12"]
+)
 def test_unknown_baselines_and_modes_are_one_sentence(request_: str) -> None:
     with pytest.raises(ConfigError, match=r"There is no baseline|has no mode") as raised:
         find_baselines(request_)
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("request_", ["opus:12", "codec2:700c", "amr-wb:8.85"])
+@pytest.mark.parametrize(
+    "request_", ["opus:12", "opus:6cbr", "codec2:700c", "amr-wb:8.85", "speex:2"]
+)
 def test_an_installed_codec_keeps_its_rate_and_its_sound(request_: str) -> None:
     systems, notes = find_baselines(request_)
     if not systems:
@@ -135,7 +163,13 @@ def test_an_installed_codec_keeps_its_rate_and_its_sound(request_: str) -> None:
     decoded = systems[0].transmit(RECORDING, wave, RATE)
     assert decoded is not None, systems[0].notes
     rate = decoded.bits / decoded.seconds
-    asked = {"opus:12": 12_000, "codec2:700c": 700, "amr-wb:8.85": 8_850}[request_]
-    assert rate == pytest.approx(asked, rel=0.5 if request_.startswith("opus") else 1e-6)
+    asked = {
+        "opus:12": 12_000,
+        "opus:6cbr": 6_000,
+        "codec2:700c": 700,
+        "amr-wb:8.85": 8_850,
+        "speex:2": 7_750,
+    }[request_]
+    assert rate == pytest.approx(asked, rel=0.5 if request_ == "opus:12" else 1e-6)
     loud = wave.abs() > 0.02
     assert decoded.waveform[loud].std() > 3 * decoded.waveform[wave == 0].std()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from speechlm.errors import UnsupportedAudio
-from speechlm.eval.bitstreams import amr_wb_payload, ogg_packets, opus_payload
+from speechlm.eval.bitstreams import amr_wb_payload, ogg_packets, opus_payload, speex_payload
 from speechlm.tokenizer.audio import encode_audio, write_audio
 
 RATE = 16_000
@@ -69,6 +70,60 @@ def test_amr_wb_frames_count_their_bits_without_octet_padding() -> None:
     assert payload.seconds == pytest.approx(5 * 0.02)
     with pytest.raises(UnsupportedAudio, match="AMR-WB"):
         amr_wb_payload(b"#!AMR\n" + speech)
+
+
+def speex_file(frames: int, *packets: bytes, mode: int = 1, extra: int = 0) -> bytes:
+    numbers = struct.pack("<9i", RATE, mode, 4, 1, -1, 320, 0, frames, extra)
+    header = b"Speex   ".ljust(36, b"1") + numbers + bytes(8)
+    return page(
+        [*(len(p) for p in (header, b"tags", *packets))], header + b"tags" + b"".join(packets)
+    )
+
+
+def speex_frame(narrow: int, narrow_bits: int, wide: int | None, wide_bits: int = 0) -> str:
+    layer = "" if wide is None else f"1{wide:03b}".ljust(wide_bits, "1")
+    return f"0{narrow:04b}".ljust(narrow_bits, "1") + layer
+
+
+def packed(bits: str) -> bytes:
+    """Bits in bytes, filled up as Speex does: a zero, then ones."""
+    bits = bits + "0" + "1" * (-(len(bits) + 1) % 8) if len(bits) % 8 else bits
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def test_speex_frames_count_their_bits_without_what_fills_bytes() -> None:
+    slow = speex_frame(1, 43, 1, 36)  # quality 0: 79 bits
+    packets = [packed(slow), packed(slow)]
+    assert speex_payload(speex_file(1, *packets)) == (2 * 79, 0.04)
+    two = packed(slow + speex_frame(3, 160, 2, 112))
+    assert speex_payload(speex_file(2, two)) == (79 + 272, 0.04)
+    assert speex_payload(speex_file(1, packed(speex_frame(8, 79, None)))).bits == 79
+    assert speex_payload(speex_file(1, b"more", *packets, extra=1)).bits == 2 * 79
+
+
+def test_what_is_no_wideband_speex_is_refused() -> None:
+    frame = packed(speex_frame(1, 43, 1, 36))
+    with pytest.raises(UnsupportedAudio, match="not Speex"):
+        speex_payload(encode_audio(NOISE, RATE, ".opus"))
+    with pytest.raises(UnsupportedAudio, match="-w"):
+        speex_payload(speex_file(1, frame, mode=0))
+    for bad in (frame[:-2], packed("01111" + "1" * 43), packed(speex_frame(1, 43, 7, 36))):
+        with pytest.raises(UnsupportedAudio, match=r"breaks off|no Speex|unknown"):
+            speex_payload(speex_file(1, bad))
+
+
+@pytest.mark.skipif(not shutil.which("speexenc"), reason="speexenc is not on PATH")
+@pytest.mark.parametrize(("quality", "rate"), [(0, 3950), (3, 9800), (6, 20_600), (10, 42_200)])
+def test_speexenc_is_measured_at_the_rates_of_its_manual(
+    quality: int, rate: int, tmp_path: Path
+) -> None:
+    write_audio(tmp_path / "a.wav", NOISE, RATE)
+    names = [str(tmp_path / name) for name in ("a.wav", "a.spx")]
+    subprocess.run(
+        ["speexenc", "-w", "--quality", str(quality), *names], check=True, capture_output=True
+    )
+    payload = speex_payload((tmp_path / "a.spx").read_bytes())
+    assert payload.bits / payload.seconds == pytest.approx(rate)
 
 
 @pytest.mark.skipif(not shutil.which("opusenc"), reason="opusenc is not on PATH")
