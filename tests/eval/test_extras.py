@@ -14,6 +14,7 @@ from speechlm.eval import recognizer, similarity
 from speechlm.eval.metrics import pesq_wideband, stoi
 from speechlm.eval.mos import DistillMos
 from speechlm.eval.pitch import pitch_track
+from speechlm.eval.plcmos import PlcMos
 from speechlm.eval.plots import save_spectrograms
 from speechlm.eval.recognizer import Recognizer
 from speechlm.eval.scorers import FidelityScorer, Scorers
@@ -34,6 +35,8 @@ USES: list[tuple[str, str, Callable[[], object]]] = [
     ("webrtcvad", "make scorers", SpeakerEncoder),
     ("xls_r_sqa", "make scorers", DistillMos),
     ("distillmos", "make scorers", DistillMos),
+    ("speechmos.plcmos", "[eval]", PlcMos),
+    ("onnxruntime", "[eval]", PlcMos),
     ("pyworld", "[pitch]", lambda: pitch_track(WAVE, 16_000)),
 ]
 
