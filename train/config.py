@@ -27,7 +27,8 @@ class RunSettings(Strict):
             rate is constant between, so that a longer run repeats a shorter one up to its cooldown.
         schedule: `constant` is the above; `cosine` falls from the warm-up to zero at `total_steps`,
             which therefore stays as it is once the run has begun, and takes no `cooldown_steps`.
-        learning_rate, betas, weight_decay, clip_norm: AdamW and gradient clipping.
+        optimizer: `adamw`, or `muon` for the hidden matrices (`train/muon.py`).
+        learning_rate, betas, weight_decay, clip_norm: Of the optimizer, and gradient clipping.
         ema_decay: Of the averaged weights that are validated and exported.
         precision: `bf16` autocast (falls back to fp32, with a line in the log, where the processor
             has no fast bf16) or `fp32`.
@@ -45,6 +46,7 @@ class RunSettings(Strict):
     warmup_steps: int = Field(100, ge=0)
     cooldown_steps: int = Field(0, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"
+    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = Field(0.01, ge=0)
@@ -304,14 +306,44 @@ class TransmissionTraining(Strict):
     run: RunSettings = RunSettings()
 
 
+class MaskedTraining(Strict):
+    """`speechlm train masked`.
+
+    Attributes:
+        packet_frames: Most frames whose base codes a packet carries; fine codes are learned in packets
+            of one frame up to these.
+        model: Keys of the model's configuration; what the shards say (codec, books, codebook size) is
+            filled in. Training items are as long as its `window`.
+        shards: Folders of token shards.
+        codec: Folder of the codec that made them, or `shipped`: codes begin as alike as its entries are,
+            and validation measures errors of its latents. None begins at random and measures none.
+        batch_frames: Padded frames in one batch.
+        run: Settings of the run.
+    """
+
+    packet_frames: int = Field(8, ge=1)
+    model: dict[str, Any] = Field(default_factory=dict)
+    shards: list[str]
+    codec: str | None = None
+    batch_frames: int = Field(2000, ge=1)
+    run: RunSettings = RunSettings()
+
+
 _Config = TypeVar("_Config", bound=Strict)
 # a key that only one kind of recipe has
-_MARKS = {"data": "codec", "stage": "slm", "context_steps": "aligner", "predicts": "entropy|fine"}
+_MARKS = {
+    "data": "codec",
+    "stage": "slm",
+    "context_steps": "aligner",
+    "predicts": "entropy|fine",
+    "packet_frames": "masked",
+}
 _KINDS: dict[type[Strict], str] = {
     CodecTraining: "codec",
     LanguageModelTraining: "slm",
     AlignerTraining: "aligner",
     TransmissionTraining: "entropy|fine",
+    MaskedTraining: "masked",
 }
 
 

@@ -22,6 +22,7 @@ from .config import (
     AlignerTraining,
     CodecTraining,
     LanguageModelTraining,
+    MaskedTraining,
     TransmissionTraining,
 )
 from .start import start_codec
@@ -235,6 +236,19 @@ def describe_transmission(kind: str, settings: TransmissionTraining) -> Language
     task = TransmissionTask(settings)
     codec_id = task.model.config.codec_id
     return _token_model(kind, codec_id, len(task.rows), task.model, settings.batch_frames)
+
+
+def describe_masked(settings: MaskedTraining) -> LanguageModelDescription:
+    """Build the masked model of a recipe and count it.
+
+    Raises:
+        SpeechLMError: If the shards are missing or cannot be trained on.
+    """
+    from .masked import MaskedTask
+
+    task = MaskedTask(settings)
+    codec_id = task.model.config.codec_id
+    return _token_model("masked", codec_id, len(task.rows), task.model, settings.batch_frames)
 
 
 def _token_model(

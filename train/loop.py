@@ -29,7 +29,8 @@ from ..tokenizer.memory import keep_freed_memory
 from .batches import Draw, DurationBatches
 from .checkpoint import AveragedWeights, RunFolder
 from .config import AdversarialSettings, RunSettings, Strict
-from .rival import Rival, fuses
+from .optimizer import model_optimizer
+from .rival import Rival
 from .schedule import learning_rate
 from .sharded import configure_deepspeed, count_processor_ranks
 from .task import Task, Validation
@@ -134,17 +135,7 @@ class Trainer:
         accelerator.wait_for_everyone()
         set_seed(settings.seed)
         self._prepare_model()
-        trained = [p for p in self.task.model.parameters() if p.requires_grad]
-        decayed = [p for p in trained if p.dim() > 1]
-        other = [p for p in trained if p.dim() <= 1]
-        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": other, "weight_decay": 0.0}]
-        optimizer: Any = torch.optim.AdamW(
-            groups,
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-            fused=fuses(accelerator),
-        )
+        optimizer: Any = model_optimizer(self.task.model, settings, accelerator)
         sampler = DurationBatches(
             self.task.lengths,
             self.task.max_total,

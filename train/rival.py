@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from .config import AdversarialSettings, RunSettings
+from .optimizer import fuses
 from .schedule import rival_learning_rate
 
 
@@ -85,12 +86,6 @@ class Rival:
         self.optimizer.step()
         self.optimizer.zero_grad()
         return parts
-
-
-def fuses(accelerator: Accelerator) -> bool:
-    """Whether AdamW can step in one pass over the weights, a third of the time on a CPU."""
-    deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
-    return accelerator.device.type in ("cpu", "cuda") and not deepspeed
 
 
 NO_DEEPSPEED = (

@@ -12,6 +12,7 @@ from .config import (
     AlignerTraining,
     CodecTraining,
     LanguageModelTraining,
+    MaskedTraining,
     TransmissionTraining,
     read_run_config,
 )
@@ -21,12 +22,13 @@ from .describe import (
     describe_aligner,
     describe_codec,
     describe_language_model,
+    describe_masked,
     describe_transmission,
 )
 from .loop import Trainer
 from .rival import NO_DEEPSPEED
 
-_NO_SUCH_KIND = "There is no training {!r}; choose codec, slm, aligner, entropy or fine."
+_NO_SUCH_KIND = "There is no training {!r}; choose codec, slm, aligner, entropy, fine or masked."
 _PREDICTS = {"entropy": "base", "fine": "fine"}
 
 
@@ -40,7 +42,7 @@ def run_training(
     """Train what `config` describes, or go on where the run folder stands.
 
     Args:
-        kind: `codec`, `slm`, `aligner`, `entropy` or `fine`.
+        kind: `codec`, `slm`, `aligner`, `entropy`, `fine` or `masked`.
         config: A YAML file; see `configs/`.
         overrides: `key.path=value`, applied to the file.
         run: Run folder; None takes `runs/<name of the file>`.
@@ -80,6 +82,11 @@ def run_training(
 
         recipe = _read_transmission(kind, config, overrides)
         Trainer(TransmissionTask(recipe), recipe, recipe.run, kind, folder).run()
+    elif kind == "masked":
+        from .masked import MaskedTask
+
+        sought = read_run_config(config, overrides, MaskedTraining)
+        Trainer(MaskedTask(sought), sought, sought.run, kind, folder).run()
     else:
         raise ConfigError(_NO_SUCH_KIND.format(kind))
     return folder
@@ -106,6 +113,8 @@ def describe_training(
         return describe_aligner(read_run_config(config, overrides, AlignerTraining))
     if kind in _PREDICTS:
         return describe_transmission(kind, _read_transmission(kind, config, overrides))
+    if kind == "masked":
+        return describe_masked(read_run_config(config, overrides, MaskedTraining))
     raise ConfigError(_NO_SUCH_KIND.format(kind))
 
 

@@ -2,83 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import random
 from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data_prep.shards import TokenShards
-from ..errors import ConfigError
-from ..tokenizer.codec import load_codec
-from ..tokenizer.codes import CodecIdentity
 from ..transmission.config import EntropyConfig, FineConfig
 from ..transmission.entropy_model import EntropyModel
 from ..transmission.fine_model import FineModel
 from ..transmission.frame_model import FrameModel, FrameOutput
 from .batches import Draw
+from .code_task import CodeTask
 from .config import TransmissionTraining
-from .start import SHIPPED
 from .task import Batch, Validation
-from .transmission_tables import StaticTables
-from .utterances import Utterances
 
-_VALIDATION_ROWS = 128
 _VALIDATION_FRAMES = 8000  # a batch
 
 
-class TransmissionTask:
+class TransmissionTask(CodeTask):
     """An entropy model or a fine model with its shards; see `task.Task` for the methods."""
 
     def __init__(self, config: TransmissionTraining) -> None:
+        super().__init__(config.shards, config.codec, config.run.seed)
         self.config = config
-        if not config.shards:
-            raise ConfigError(
-                "shards is empty; name at least one folder written by `speechlm tokenize`."
-            )
-        first = TokenShards(config.shards[0], split="train")
-        identity = first.identity
-        train = [first] + [
-            TokenShards(folder, split="train", codec=identity) for folder in config.shards[1:]
-        ]
-        valid = [TokenShards(folder, split="valid", codec=identity) for folder in config.shards]
-        torch.manual_seed(config.run.seed)
-        self.model = self._model(identity)
-        self.last_book = self.model.num_given + self.model.num_levels
-        if self.last_book > min(shards.num_books for shards in [*train, *valid]):
-            raise ConfigError(
-                f"The model reads {self.last_book} books, {config.shards[0]} holds "
-                f"{first.num_books}; tokenize with all of them."
-            )
-        self.rows = Utterances(train, lambda row: row.num_frames > 1)
-        self.valid_rows = Utterances(valid, lambda row: row.num_frames > 1)
-        rate = identity.frame_rate_hz
+        self.model: FrameModel
+        if config.predicts == "base":
+            self.model = EntropyModel(EntropyConfig.for_codec(self.identity, **config.model))
+        else:
+            self.model = FineModel(FineConfig.for_codec(self.identity, **config.model))
+        if self.codec is not None:
+            self.model.take_codebooks(self.codec.quantizer.codebooks)
+        self.read_rows(self.model.num_given + self.model.num_levels)
+        rate = self.identity.frame_rate_hz
         self.crop_frames = max(2, round(config.crop_seconds * rate))
         self.context_frames = max(2, round(config.context_seconds * rate))
         self.max_total = config.batch_frames
         self.lengths = np.minimum(self.rows.num_frames, self.crop_frames).tolist()
-        self.fingerprint = hashlib.sha256(
-            json.dumps([shards.fingerprint for shards in train]).encode()
-        ).hexdigest()
         self._static: dict[str, float] | None = None
-
-    def _model(self, identity: CodecIdentity) -> FrameModel:
-        model: FrameModel
-        if self.config.predicts == "base":
-            model = EntropyModel(EntropyConfig.for_codec(identity, **self.config.model))
-        else:
-            model = FineModel(FineConfig.for_codec(identity, **self.config.model))
-        if (name := self.config.codec) is not None:
-            codec = load_codec(None if name == SHIPPED else Path(name))
-            codec.identity.require(identity, f"The token dataset {self.config.shards[0]}")
-            model.take_codebooks(codec.quantizer.codebooks)
-        return model
 
     def item(self, draw: Draw) -> Tensor:
         """A random piece of an utterance, int64 `[K, T]`."""
@@ -139,9 +103,7 @@ class TransmissionTask:
     def _static_bits(self, pieces: list[Tensor]) -> dict[str, float]:
         """The same for every validation of a run, hence counted once."""
         if self._static is None:
-            books = range(self.model.num_given, self.last_book)
-            rows = (self.rows[index].codes for index in range(len(self.rows)))
-            tables = StaticTables(rows, books, self.model.config.codebook_size)
+            tables = self.static_tables(range(self.model.num_given, self.last_book))
             alone, behind = tables.bits(pieces)
             self._static = {
                 "order_0_bits_per_frame": float(alone.sum()),
@@ -151,9 +113,8 @@ class TransmissionTask:
 
     def _pieces(self) -> Iterator[Tensor]:
         """Held-out utterances cut into chunks."""
-        count = min(_VALIDATION_ROWS, len(self.valid_rows))
-        for index in np.linspace(0, len(self.valid_rows) - 1, count).astype(int).tolist():
-            yield from self.valid_rows[index].codes[: self.last_book].split(self.context_frames, 1)
+        for codes in self.validation_codes:
+            yield from codes.split(self.context_frames, 1)
 
     def _by_book(self, out: FrameOutput) -> dict[str, Tensor]:
         first = self.model.num_given + 1

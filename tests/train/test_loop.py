@@ -48,16 +48,19 @@ def assert_same_run(first: Path, second: Path) -> None:
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.parametrize("recipe", ["codec", "adversarial", "slm"])
+@pytest.mark.parametrize("recipe", ["codec", "adversarial", "slm", "slm-muon"])
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
     recipe: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    kind = "slm" if recipe == "slm" else "codec"
-    config = request.getfixturevalue(f"{recipe}_config")
-    whole = run_training(kind, config, [], tmp_path / "whole")
+    name, _, optimizer = recipe.partition("-")
+    kind = "slm" if name == "slm" else "codec"
+    config = request.getfixturevalue(f"{name}_config")
+    wishes = [f"run.optimizer={optimizer}"] if optimizer else []
+    whole = run_training(kind, config, wishes, tmp_path / "whole")
     for steps in (2, 5, 7):
-        parts = run_training(kind, config, [f"run.total_steps={steps}"], tmp_path / "parts")
-    parts = run_training(kind, config, [], tmp_path / "parts")
+        leg = [*wishes, f"run.total_steps={steps}"]
+        parts = run_training(kind, config, leg, tmp_path / "parts")
+    parts = run_training(kind, config, wishes, tmp_path / "parts")
     # the stops validated and logged where the whole run did not
     steps = {line["step"] for line in curve(whole) if line["split"] == "valid"}
     lines = [line for line in curve(parts) if line["split"] == "train" or line["step"] in steps]

@@ -1,0 +1,94 @@
+"""`CodeTask`: what trainings on codes alone share: shards of one codec, their rows, a model of that codec."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data_prep.shards import TokenShards
+from ..errors import ConfigError
+from ..tokenizer.codec import CodecModel, load_codec
+from ..tokenizer.codes import CodecIdentity
+from .start import SHIPPED
+from .transmission_tables import StaticTables
+from .utterances import Utterances
+
+VALIDATION_ROWS = 128
+
+
+class CodeTask:
+    """Utterances of codes, for a model that a subclass makes.
+
+    Args:
+        folders: Token datasets of one codec.
+        codec: Folder of that codec, or `shipped`; None if the recipe names none.
+        seed: Of the model's first weights.
+
+    Attributes:
+        identity: The codec of the codes.
+        codec: That codec itself, if the recipe names it.
+        last_book: Books that are read.
+        rows, valid_rows: Utterances of two frames and more.
+        fingerprint: Hash of what is trained on.
+
+    Raises:
+        SpeechLMError: If the shards are missing, or are not all of one codec, or of another than `codec`.
+    """
+
+    def __init__(self, folders: Sequence[str], codec: str | None, seed: int) -> None:
+        if not folders:
+            raise ConfigError(
+                "shards is empty; name at least one folder written by `speechlm tokenize`."
+            )
+        first = TokenShards(folders[0], split="train")
+        self.identity: CodecIdentity = first.identity
+        self._train = [first] + [
+            TokenShards(folder, split="train", codec=self.identity) for folder in folders[1:]
+        ]
+        self._valid = [
+            TokenShards(folder, split="valid", codec=self.identity) for folder in folders
+        ]
+        self._folder = folders[0]
+        self.codec: CodecModel | None = None
+        if codec is not None:
+            self.codec = load_codec(None if codec == SHIPPED else Path(codec))
+            self.codec.identity.require(self.identity, f"The token dataset {self._folder}")
+        torch.manual_seed(seed)
+
+    def read_rows(self, last_book: int) -> None:
+        """Find the utterances, once the model says how many books it reads.
+
+        Raises:
+            ConfigError: If a dataset holds fewer.
+        """
+        held = min(shards.num_books for shards in [*self._train, *self._valid])
+        if last_book > held:
+            raise ConfigError(
+                f"The model reads {last_book} books, {self._folder} holds {held}; "
+                "tokenize with all of them."
+            )
+        self.last_book = last_book
+        self.rows = Utterances(self._train, lambda row: row.num_frames > 1)
+        self.valid_rows = Utterances(self._valid, lambda row: row.num_frames > 1)
+        self.fingerprint = hashlib.sha256(
+            json.dumps([shards.fingerprint for shards in self._train]).encode()
+        ).hexdigest()
+
+    @cached_property
+    def validation_codes(self) -> list[Tensor]:
+        """Codes int64 `[K, T]` of held-out utterances, spread evenly over them."""
+        count = min(VALIDATION_ROWS, len(self.valid_rows))
+        numbers = np.linspace(0, len(self.valid_rows) - 1, count).astype(int).tolist()
+        return [self.valid_rows[number].codes[: self.last_book] for number in numbers]
+
+    def static_tables(self, books: range) -> StaticTables:
+        """Tables of some books, counted on what is trained on."""
+        rows = (self.rows[index].codes for index in range(len(self.rows)))
+        return StaticTables(rows, books, self.identity.codebook_size)
