@@ -1,4 +1,4 @@
-"""Figures: `eval codec`, `eval tts`, `eval probes`, and what `make demo` and `make tiny` run."""
+"""Figures: `eval codec`, `eval rate`, `eval tts`, `eval probes`, and what `make demo` and `make tiny` run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 
 evaluation = typer.Typer(
-    help="Measure a codec, its books or a speaker: `codec`, `probes` or `tts`.",
+    help="Measure a codec, its books or a speaker: `codec`, `rate`, `probes` or `tts`.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -34,7 +34,7 @@ def evaluate_codec_command(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Programmes to judge too: all, or some of opus,codec2,amr-wb (opus:12 for one mode).",
+            help="Programmes to judge too: all, or some of opus,codec2,amr-wb,speex (opus:12 for one mode).",
         ),
     ] = None,
     against: Annotated[
@@ -62,6 +62,51 @@ def evaluate_codec_command(
         baselines=baselines,
         against=against or (),
         against_bps=against_bps or (),
+    )
+    typer.echo(out)
+
+
+@evaluation.command("rate")
+def evaluate_rate_command(
+    folder: Annotated[Path, typer.Argument(help="Recordings, or a manifest of `prepare`.")],
+    out: Annotated[Path, typer.Argument(help="Report folder.")],
+    codec: CodecFolder = None,
+    entropy: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A file of `static-table` or an entropy model's folder, beside what ships; may be repeated."
+        ),
+    ] = None,
+    fine: Annotated[
+        list[Path] | None,
+        typer.Option(help="A fine model's folder, beside what ships; may be repeated."),
+    ] = None,
+    chunk_frames: Annotated[
+        int, typer.Option(min=1, max=255, help="Frames that are coded, and lost, together.")
+    ] = 50,
+    limit: Limit = None,
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Programmes beside ours, as for `eval codec`; low modes of all four if not given, none if "
+            "empty.",
+        ),
+    ] = None,
+) -> None:
+    """Measure what speech costs as an .lmc file and how it sounds, beside other codecs."""
+    from ..eval.rate import BASELINES, evaluate_rate
+    from ..tokenizer.codec import load_codec
+
+    evaluate_rate(
+        folder,
+        out,
+        codec=load_codec(codec),
+        entropy=entropy or (),
+        fine=fine or (),
+        chunk_frames=chunk_frames,
+        limit=limit,
+        baselines=BASELINES if baselines is None else baselines,
     )
     typer.echo(out)
 

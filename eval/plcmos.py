@@ -61,7 +61,7 @@ class PlcMos:
         return mean([self._score(piece) for piece in pieces if bool(piece.any())])
 
     def _score(self, piece: Tensor) -> float:
-        features = np.float32(self._model.stft_transform(piece.numpy()))[None, None]
+        features = self._model.stft_transform(piece.numpy())[None, None].astype(np.float32)
         scores = [
             self._session.run(None, {"degraded_audio": features, "rater_embed": rater})[0]
             for rater in self._raters
