@@ -74,7 +74,7 @@ class FineCoder(Protocol):
     def decode(
         self, data: bytes, num_levels: int, num_frames: int, base: IntArray, is_known: BoolArray
     ) -> IntArray:
-        """Codes int64 `[p, n]` of what `encode` gave for p levels and n frames with the same `base` and `is_known`.
+        """Codes int64 `[p, n]` of what `encode` gave for p levels, n frames, and the same base frames.
 
         Raises:
             CorruptStream: If the bytes are not those that `encode` writes for these codes.
@@ -99,8 +99,8 @@ class Concealer(Protocol):
         """The latent to be played, float32 `[D]` with D the codec's latent size.
 
         Args:
-            codes: int64 `[K, m]`, consecutive frames as they were received, never as they were guessed; -1 where a
-                code was not. A frame may have its base and no fine codes, or only some fine levels.
+            codes: int64 `[K, m]`, consecutive frames as they were received, never as they were guessed;
+                -1 where a code was not. A frame may have its base and no, or only some, fine levels.
             index: The frame that is to be played, among these m.
         """
         ...
