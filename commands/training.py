@@ -13,7 +13,8 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def train(
     kind: Annotated[
-        Literal["codec", "slm", "aligner", "entropy", "fine"], typer.Argument(help="What to train.")
+        Literal["codec", "slm", "aligner", "entropy", "fine", "masked"],
+        typer.Argument(help="What to train."),
     ],
     config: Annotated[Path, typer.Argument(help="Recipe, a YAML file as in configs/.")],
     overrides: Annotated[

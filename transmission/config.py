@@ -1,7 +1,8 @@
-"""Configurations of the models behind transmission: the entropy model and the fine model.
+"""Configurations of the models behind transmission: the entropy model, the fine model and the masked model.
 
-Both are one network (`frame_model.py`) that is told other books: the entropy model predicts the base
-books, which are sent; the fine model knows them and predicts the others, which are not.
+The first two are one network (`frame_model.py`) that is told other books: the entropy model predicts
+the base books, which are sent; the fine model knows them and predicts the others, which are not. The
+masked model (`masked_model.py`) predicts whatever books of whatever frames are missing.
 """
 
 # No `from __future__ import annotations` here: the Hub's `strict` checks no type that is a string.
@@ -12,12 +13,10 @@ from huggingface_hub.dataclasses import strict
 from ..errors import ConfigError
 from ..slm.codec_config import CodecBoundConfig
 
-_SHARES = ("dropout", "input_drop")
-
 
 @strict
-class FrameModelConfig(CodecBoundConfig):
-    """What both models share.
+class WindowModelConfig(CodecBoundConfig):
+    """What all three share: sizes of a window Transformer over the frames of a codec.
 
     Attributes:
         num_base_books: Leading books that are sent; None stands for the codec's masked books.
@@ -27,7 +26,6 @@ class FrameModelConfig(CodecBoundConfig):
         window: Frames that attention sees, the current one included; memory and time of a step are
             bounded by it, however long the signal.
         dropout: Share of every block's output that training zeroes.
-        input_drop: Share of the frames whose codes training hides from the frame after.
     """
 
     num_base_books: int | None = None
@@ -39,7 +37,6 @@ class FrameModelConfig(CodecBoundConfig):
     head_size: int = 128
     window: int = 64
     dropout: float | int = 0.0
-    input_drop: float | int = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Settle the base books and refuse sizes that contradict each other."""
@@ -60,9 +57,18 @@ class FrameModelConfig(CodecBoundConfig):
                 f"hidden_size is {self.hidden_size}; make it a multiple of num_heads "
                 f"({self.num_heads})."
             )
-        for name in _SHARES:
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must lie in [0, 1).")
+        self._require_share("dropout")
+
+    def _require_share(self, name: str) -> None:
+        if not 0 <= getattr(self, name) < 1:
+            raise ConfigError(f"{name} is {getattr(self, name)}; it must lie in [0, 1).")
+
+    def _require_fine_books(self) -> None:
+        if self.base_books == self.num_codebooks:
+            raise ConfigError(
+                f"num_base_books is {self.num_base_books} of {self.num_codebooks}: all books are "
+                "base books and no fine one is left to predict; lower it."
+            )
 
     @property
     def base_books(self) -> int:
@@ -78,6 +84,22 @@ class FrameModelConfig(CodecBoundConfig):
     def num_levels(self) -> int:
         """Books that the model predicts, one after the other, behind the given ones."""
         return self.base_books
+
+
+@strict
+class FrameModelConfig(WindowModelConfig):
+    """What the entropy model and the fine model share.
+
+    Attributes:
+        input_drop: Share of the frames whose codes training hides from the frame after.
+    """
+
+    input_drop: float | int = 0.0
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Refuse a share that is none."""
+        super().__post_init__(**kwargs)
+        self._require_share("input_drop")
 
 
 @strict
@@ -102,11 +124,7 @@ class FineConfig(FrameModelConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         """Refuse a model without a book to predict."""
         super().__post_init__(**kwargs)
-        if self.base_books == self.num_codebooks:
-            raise ConfigError(
-                f"num_base_books is {self.num_base_books} of {self.num_codebooks}: all books are "
-                "sent and no fine one is left to generate; lower it, or use no fine model."
-            )
+        self._require_fine_books()
 
     @property
     def num_given(self) -> int:
@@ -116,4 +134,46 @@ class FineConfig(FrameModelConfig):
     @property
     def num_levels(self) -> int:
         """The books that are not sent."""
+        return self.num_codebooks - self.base_books
+
+
+@strict
+class MaskedConfig(WindowModelConfig):
+    """Configuration of `MaskedModel`: base and fine books, each frame's known ones given.
+
+    Attributes:
+        window: Frames that one look at a signal takes in; all of them see each other.
+        future_frames: How many of them, at the most, lie behind a frame that is concealed.
+    """
+
+    model_type = "speechlm-masked"
+
+    num_layers: int = 4
+    head_size: int = 96
+    window: int = 29
+    future_frames: int = 4
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Refuse a model without a fine book, and a future that the window does not hold."""
+        super().__post_init__(**kwargs)
+        self._require_fine_books()
+        if not 0 <= self.future_frames < self.window:
+            raise ConfigError(
+                f"future_frames is {self.future_frames}; it must lie between 0 and the window of "
+                f"{self.window} frames."
+            )
+
+    @property
+    def past_frames(self) -> int:
+        """Frames of a look that lie before a concealed one, at the most."""
+        return self.window - 1 - self.future_frames
+
+    @property
+    def num_given(self) -> int:
+        """The base books: all that is known when fine codes are coded."""
+        return self.base_books
+
+    @property
+    def num_levels(self) -> int:
+        """The fine books."""
         return self.num_codebooks - self.base_books

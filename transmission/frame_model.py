@@ -8,6 +8,7 @@ frame side by side.) The masked books of MCRVQ are peers, and are ordered as the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -53,6 +54,44 @@ class LevelHead(nn.Module):
         """Map `[…, D]` to `[…, V]`."""
         logits: Tensor = self.logits(F.silu(self.hidden(self.norm(state))))
         return logits
+
+
+@torch.no_grad()
+def spread_codebooks(
+    codebooks: Tensor, codes: CodeEmbedding, heads: Mapping[int, LevelHead]
+) -> None:
+    """Let a model's code vectors and logits begin as random maps of a codec's entries.
+
+    Sounds move little from frame to frame, so the next code is mostly a near one. Untrained tables
+    would have to find out which codes are near from pairs that occur once or never.
+
+    Args:
+        codebooks: float `[K, V, C]`, entries of the codec's books, zero where a masked book has no
+            channels.
+        codes: Vectors of the first books; takes their maps in.
+        heads: Heads by number of the book that they predict; take theirs in.
+
+    Raises:
+        ModelMismatch: If there are fewer books or other numbers of entries than the model's.
+    """
+    size, width = codes.codebook_size, codes.table.weight.shape[1]
+    books = len(codes.table.weight) // size
+    if len(codebooks) < books or codebooks.shape[1] != size:
+        raise ModelMismatch(
+            f"The model is for {books} books of {size} entries, the codec has "
+            f"{len(codebooks)} of {codebooks.shape[1]}; take the codec of the codes."
+        )
+    for book, entries in enumerate(codebooks[:books].float().cpu()):
+        entries = entries - entries.mean(0)
+        entries = entries / entries.norm(dim=1).square().mean().sqrt().clamp(min=1e-12)
+        # rows of unit length on average, as fresh ones are
+        spread = torch.randn(entries.shape[1], width) * width**-0.5
+        table = codes.table.weight.unflatten(0, (books, -1))
+        table[book] = (entries @ spread).to(table)
+        if book in heads:
+            logits = heads[book].logits.weight
+            spread = torch.randn(entries.shape[1], logits.shape[1]) * logits.shape[1] ** -0.5
+            logits.copy_(LOGIT_GAIN * (entries @ spread))
 
 
 class FrameModel(PreTrainedModel):
@@ -134,38 +173,10 @@ class FrameModel(PreTrainedModel):
                 states = self.tell(states, level, codes[:, level])
         return found
 
-    @torch.no_grad()
     def take_codebooks(self, codebooks: Tensor) -> None:
-        """Let codes begin as alike as they sound: vectors and logits as random maps of a codec's entries.
-
-        Sounds move little from frame to frame, so the next code is mostly a near one. Untrained tables
-        would have to find out which codes are near from pairs that occur once or never.
-
-        Args:
-            codebooks: float `[K, V, C]`, entries of the codec's books, zero where a masked book has no
-                channels.
-
-        Raises:
-            ModelMismatch: If there are fewer books or other numbers of entries than the model's.
-        """
-        config = self.config
-        books = self.num_given + self.num_levels
-        if len(codebooks) < books or codebooks.shape[1] != config.codebook_size:
-            raise ModelMismatch(
-                f"The model is for {books} books of {config.codebook_size} entries, the codec has "
-                f"{len(codebooks)} of {codebooks.shape[1]}; take the codec of the codes."
-            )
-        for book, entries in enumerate(codebooks[:books].float().cpu()):
-            entries = entries - entries.mean(0)
-            entries = entries / entries.norm(dim=1).square().mean().sqrt().clamp(min=1e-12)
-            # rows of unit length on average, as fresh ones are
-            spread = torch.randn(entries.shape[1], config.code_size) * config.code_size**-0.5
-            table = self.codes.table.weight.unflatten(0, (books, -1))
-            table[book] = (entries @ spread).to(table)
-            if book >= self.num_given:
-                logits = cast(LevelHead, self.heads[book - self.num_given]).logits.weight
-                spread = torch.randn(entries.shape[1], config.head_size) * config.head_size**-0.5
-                logits.copy_(LOGIT_GAIN * (entries @ spread))
+        """Let codes begin as alike as they sound; see `spread_codebooks`."""
+        heads = {self.num_given + level: head for level, head in enumerate(self.heads)}
+        spread_codebooks(codebooks, self.codes, cast(dict[int, LevelHead], heads))
 
     def new_cache(self, batch_size: int = 1) -> WindowCache:
         """The memory before the first frame."""

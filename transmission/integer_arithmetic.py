@@ -115,9 +115,9 @@ class IntegerLinear:
         self._bias = None if bias is None else bias.astype(np.int64)
 
     def __call__(self, x: Integers) -> Integers:
-        """Map fixed-point `[D_in]`, within `LIMIT`, to `[D_out]`, also within it."""
+        """Map fixed-point `[…, D_in]`, within `LIMIT`, to `[…, D_out]`, also within it."""
         # 2^19 times 2^7 over at most 2^10 inputs: 2^36, and with the scale 2^60
-        sums = (self._weight @ x.astype(np.float64)).astype(np.int64)
+        sums = (x.astype(np.float64) @ self._weight.T).astype(np.int64)
         out = (sums * self._scale + (1 << (SCALE_BITS - 1))) >> SCALE_BITS
         if self._bias is not None:
             out = out + self._bias

@@ -17,7 +17,10 @@ from torch import Tensor, nn
 from ..errors import CorruptWeights
 from .frame_model import FrameModel
 from .integer_arithmetic import LIMIT, ONE, SCALE_BITS
-from .integer_model import GAIN_BITS, IntegerFrameModel
+from .integer_masked import IntegerMaskedModel
+from .integer_model import IntegerFrameModel
+from .integer_network import GAIN_BITS
+from .masked_model import MaskedModel
 from .window_transformer import WindowBlock
 
 _LARGEST = 127
@@ -49,6 +52,32 @@ class _Writer:
 
 
 @torch.no_grad()
+def quantize_masked(model: MaskedModel) -> IntegerMaskedModel:
+    """The integer twin of the fine path of a trained masked model.
+
+    Args:
+        model: The model.
+
+    Returns:
+        A model of the profile `integer-masked-1`; its distributions are near the given one's.
+
+    Raises:
+        CorruptWeights: If a weight is not finite or absurdly large.
+    """
+    write = _Writer()
+    write.matrix("codes", model.codes.table.weight)
+    weight, unknown = model.given.weight, model.unknown.weight
+    known = model.num_given * model.config.code_size
+    write.vector("start", weight[:, known:] @ unknown[model.num_given :].flatten())
+    write.vector("unknown", unknown[: model.num_given].flatten())
+    write.matrix("given", weight[:, :known])
+    for layer, block in enumerate(model.encoder.blocks):
+        _write_block(write, f"blocks.{layer}", block)  # type: ignore[arg-type]
+    _write_levels(write, model.chosen, model.heads[model.num_given :])
+    return IntegerMaskedModel(model.config, write.tensors)
+
+
+@torch.no_grad()
 def quantize(model: FrameModel) -> IntegerFrameModel:
     """The integer twin of a trained model.
 
@@ -69,10 +98,7 @@ def quantize(model: FrameModel) -> IntegerFrameModel:
         write.matrix("given", model.given.weight)
     for layer, block in enumerate(model.decoder.blocks):
         _write_block(write, f"blocks.{layer}", block)  # type: ignore[arg-type]
-    for level, chosen in enumerate(model.chosen):
-        write.matrix(f"chosen.{level}", chosen.weight)  # type: ignore[arg-type]
-    for level, head in enumerate(model.heads):
-        _write_head(write, f"heads.{level}", head)
+    _write_levels(write, model.chosen, model.heads)
     return IntegerFrameModel(model.config, write.tensors)
 
 
@@ -87,6 +113,13 @@ def _write_block(write: _Writer, name: str, block: WindowBlock) -> None:
     write.vector(f"{name}.bias", attention.bias * math.log2(math.e))
     write.matrix(f"{name}.gate_and_value", ffn.gate_and_value.weight * block.ffn_norm.weight)
     write.matrix(f"{name}.ffn_output", ffn.output.weight)
+
+
+def _write_levels(write: _Writer, told: nn.ModuleList, heads: nn.ModuleList) -> None:
+    for level, chosen in enumerate(told):
+        write.matrix(f"chosen.{level}", chosen.weight)  # type: ignore[arg-type]
+    for level, head in enumerate(heads):
+        _write_head(write, f"heads.{level}", head)
 
 
 def _write_head(write: _Writer, name: str, head: nn.Module) -> None:

@@ -1,8 +1,9 @@
-"""A causal Transformer with a bounded memory: each frame sees the last `window` frames, and no more.
+"""A Transformer with a bounded memory: each frame sees the last `window` frames, and no more.
 
 Pre-norm blocks as in `slm/transformer.py`, but where a frame lies is told by a learned bias for each
 head and age (after T5, Raffel et al. 2020, without buckets), not by rotation: ages are bounded by the
-window, so a stream may run for ever, and in integers a bias is one addition (`integer_model.py`).
+window, so a stream may run for ever, and in integers a bias is one addition (`integer_network.py`).
+It is causal unless it is made to see some frames ahead, too.
 """
 
 from __future__ import annotations
@@ -29,31 +30,34 @@ class WindowCache:
 
 
 class WindowAttention(nn.Module):
-    """Multi-head causal self-attention over a window, with a bias for each head and age.
+    """Multi-head self-attention over a window, with a bias for each head and age.
 
     Args:
         hidden_size: D.
         num_heads: H.
         window: Frames seen, the current one included.
+        ahead: Frames seen behind the current one; their ages are negative, from -`ahead` on.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, window: int) -> None:
+    def __init__(self, hidden_size: int, num_heads: int, window: int, ahead: int = 0) -> None:
         super().__init__()
-        self.num_heads, self.window = num_heads, window
+        self.num_heads, self.window, self.ahead = num_heads, window, ahead
         self.head_size = hidden_size // num_heads
         self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size, bias=False)
         self.output = nn.Linear(hidden_size, hidden_size, bias=False)
         self.query_norm = RMSNorm(self.head_size)
         self.key_norm = RMSNorm(self.head_size)
-        self.bias = nn.Parameter(torch.zeros(num_heads, window))
+        self.bias = nn.Parameter(torch.zeros(num_heads, ahead + window))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix `[B, T, D]` over the frames."""
+    def forward(self, x: Tensor, is_seen: Tensor | None = None) -> Tensor:
+        """Mix `[B, T, D]` over the frames; of those in reach only where bool `[B, T, T]` says so."""
         query, key, value = self._split(x)
         index = torch.arange(x.shape[1], device=x.device)
         age = index[:, None] - index[None, :]
-        bias = self.bias[:, age.clamp(0, self.window - 1)]
-        bias = bias.masked_fill((age < 0) | (age >= self.window), -torch.inf)
+        bias = self.bias[:, age.clamp(-self.ahead, self.window - 1) + self.ahead]
+        bias = bias.masked_fill((age < -self.ahead) | (age >= self.window), -torch.inf)
+        if is_seen is not None:
+            bias = torch.where(is_seen[:, None], bias, -torch.inf)
         return self._mixed(query, key, value, bias)
 
     def step(self, x: Tensor, cache: WindowCache, layer: int) -> Tensor:
@@ -83,21 +87,34 @@ class WindowBlock(nn.Module):
     """One pre-norm block: attention over the window, then a gated feed-forward part."""
 
     def __init__(
-        self, hidden_size: int, num_heads: int, ffn_size: int, window: int, dropout: float
+        self,
+        hidden_size: int,
+        num_heads: int,
+        ffn_size: int,
+        window: int,
+        dropout: float,
+        ahead: int = 0,
     ) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(hidden_size)
-        self.attention = WindowAttention(hidden_size, num_heads, window)
+        self.attention = WindowAttention(hidden_size, num_heads, window, ahead)
         self.ffn_norm = RMSNorm(hidden_size)
         self.ffn = FeedForward(hidden_size, ffn_size)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, cache: WindowCache | None = None, layer: int = 0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        cache: WindowCache | None = None,
+        layer: int = 0,
+        is_seen: Tensor | None = None,
+    ) -> Tensor:
         """Map `[B, T, D]` to `[B, T, D]`; with a cache T is 1."""
         normed = self.attention_norm(x)
-        mixed = (
-            self.attention(normed) if cache is None else self.attention.step(normed, cache, layer)
-        )
+        if cache is None:
+            mixed = self.attention(normed, is_seen)
+        else:
+            mixed = self.attention.step(normed, cache, layer)
         x = x + self.dropout(mixed)
         return x + self.dropout(self.ffn(self.ffn_norm(x)))
 
@@ -112,6 +129,7 @@ class WindowTransformer(nn.Module):
         ffn_size: Width inside the feed-forward part.
         window: Frames that a block sees.
         dropout: Dropout on every block's two outputs.
+        ahead: Frames that a block sees behind its own; a causal stack, which alone has steps, has none.
     """
 
     def __init__(
@@ -122,25 +140,30 @@ class WindowTransformer(nn.Module):
         ffn_size: int,
         window: int,
         dropout: float = 0.0,
+        ahead: int = 0,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            WindowBlock(hidden_size, num_heads, ffn_size, window, dropout)
+            WindowBlock(hidden_size, num_heads, ffn_size, window, dropout, ahead)
             for _ in range(num_layers)
         )
 
-    def forward(self, x: Tensor, cache: WindowCache | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, cache: WindowCache | None = None, is_seen: Tensor | None = None
+    ) -> Tensor:
         """Run the stack: `[B, T, D]` from the start of a signal, or the next frame of a cache.
 
         Args:
             x: `[B, T, D]`, or `[B, 1, D]` with a cache.
             cache: Holds the frames before, and takes this one in.
+            is_seen: bool `[B, T, T]`, which frames (last axis) a frame (second) sees of those in reach,
+                itself always; all of them if not given. Not for a cache.
 
         Returns:
             `[B, T, D]`.
         """
         for layer, block in enumerate(self.blocks):
-            x = block(x, cache, layer)
+            x = block(x, cache, layer, is_seen)
         return x
 
     def new_cache(self, batch_size: int) -> WindowCache:
@@ -156,7 +179,7 @@ class WindowTransformer(nn.Module):
 
 
 def initialize_window(module: WindowAttention, num_layers: int) -> None:
-    """Draw what is special to this attention: its output, and biases that fall with age.
+    """Draw what is special to this attention: its output, and biases that fall with distance.
 
     Each head begins with another slope (as in ALiBi, Press et al. 2022): some see the last frames
     only, some nearly the whole window.
@@ -165,4 +188,4 @@ def initialize_window(module: WindowAttention, num_layers: int) -> None:
     init.normal_(module.output.weight, std=(width * 2 * num_layers) ** -0.5)
     slopes = 2.0 ** -torch.arange(1, module.num_heads + 1)
     with torch.no_grad():
-        module.bias.copy_(-slopes[:, None] * torch.arange(module.window))
+        module.bias.copy_(-slopes[:, None] * torch.arange(-module.ahead, module.window).abs())
