@@ -35,8 +35,8 @@ from .rate_tables import (
     MOST_OVER_BITS,
     ORIGINAL,
     coding_rows,
+    difference_rows,
     failure_notes,
-    gain_rows,
     quality_rows,
     rate_rows,
 )
@@ -46,6 +46,7 @@ from .scorers import Scorers
 
 NUM_EXAMPLES = 1
 JOURNAL_NAME = "rate.journal"
+PEERS = ("Codec2 3200", "Opus 6 CBR")  # which ours, at half their rate and less, should outdo
 BASELINES = (
     "opus:6cbr,opus:8cbr,opus:12cbr,codec2:700c,codec2:1300,codec2:2400,codec2:3200,"
     "amr-wb:6.6,amr-wb:8.85,amr-wb:12.65,speex:0,speex:2,speex:4"
@@ -85,7 +86,7 @@ def evaluate_rate(
 
     Returns:
         What `report.json` holds: the tables `quality`, `rate`, and where there is something to tell
-        `entropy_coding` and `generated_books`.
+        `entropy_coding` and `differences`.
 
     Raises:
         CorpusError: If there are no recordings.
@@ -241,8 +242,8 @@ class _Run:
         tables["quality"] = quality_rows(items)
         tables["rate"] = rate_rows(items, latencies)
         tables["entropy_coding"] = coding_rows(items, RAW, STATIC)
-        tables["generated_books"] = gain_rows(items)
-        for name in ("entropy_coding", "generated_books"):
+        tables["differences"] = difference_rows(items, PEERS)
+        for name in ("entropy_coding", "differences"):
             if not tables[name]:
                 del tables[name]
         self.report.note(

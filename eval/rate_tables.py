@@ -110,29 +110,44 @@ def coding_rows(items: Sequence[Row], raw: str, static: str) -> list[Row]:
     return found
 
 
-def gain_rows(items: Sequence[Row]) -> list[Row]:
-    """What generated books change against the same stream played as it was sent, recording by recording."""
+def difference_rows(items: Sequence[Row], peers: Sequence[str] = ()) -> list[Row]:
+    """How much better one system scores than another one, recording by recording, with 95 % intervals.
+
+    Args:
+        items: Rows.
+        peers: Systems beside which ours are set, as far as there are rows of them.
+
+    Returns:
+        Rows of base books alone against the peers, and of generated books against the same stream played
+        alone and against the peers; differences are taken on the recordings that both have.
+    """
     systems = _by_system(items)
-    rows = []
-    for name, mine in systems.items():
-        if mine[0]["kind"] != GENERATED:
-            continue
-        against = mine[0]["stream"]
-        alone = {row["id"]: row for row in systems[against]}
-        row: Row = {"system": name, "against": against, "recordings": len(mine)}
-        for score in SCORES:
-            pairs = [(r.get(score), alone[r["id"]].get(score)) for r in mine]
-            changes = [a - b for a, b in pairs if a is not None and b is not None]
-            row[f"{score}_change"] = mean(changes)
-            row |= _interval(score, changes)
-        counted = [r for r in mine if r.get("words")]
-        if counted:
-            changes = [r["errors"] - alone[r["id"]]["errors"] for r in counted]
-            words = [r["words"] for r in counted]
-            row["wer_change"] = sum(changes) / sum(words)
-            row |= _interval("wer", changes, words)
-        rows.append(row)
-    return rows
+    ours = [name for name, rows in systems.items() if rows[0]["kind"] == SENT][:1]
+    pairs = [(name, None) for name in ours]
+    pairs += [(n, rows[0]["stream"]) for n, rows in systems.items() if rows[0]["kind"] == GENERATED]
+    found = []
+    for name, stream in pairs:
+        for other in ([stream] if stream else []) + [peer for peer in peers if peer in systems]:
+            found.append(_difference(name, systems[name], other, systems[other]))
+    return found
+
+
+def _difference(name: str, rows: Sequence[Row], other: str, others: Sequence[Row]) -> Row:
+    by_id = {row["id"]: row for row in others}
+    both = [(row, by_id[row["id"]]) for row in rows if row["id"] in by_id]
+    found: Row = {"system": name, "against": other, "recordings": len(both)}
+    for score in SCORES:
+        known = [(a.get(score), b.get(score)) for a, b in both]
+        changes = [a - b for a, b in known if a is not None and b is not None]
+        found[f"{score}_change"] = mean(changes)
+        found |= _interval(score, changes)
+    counted = [(a, b) for a, b in both if a.get("words")]
+    if counted:
+        changes = [a["errors"] - b["errors"] for a, b in counted]
+        words = [a["words"] for a, _ in counted]
+        found["wer_change"] = sum(changes) / sum(words)
+        found |= _interval("wer", changes, words)
+    return found
 
 
 def failure_notes(items: Sequence[Row]) -> list[str]:

@@ -11,8 +11,8 @@ from speechlm.errors import UnsupportedAudio
 from speechlm.eval.rate_plots import save_rate_curves
 from speechlm.eval.rate_tables import (
     coding_rows,
+    difference_rows,
     failure_notes,
-    gain_rows,
     quality_rows,
     rate_rows,
 )
@@ -78,7 +78,7 @@ def test_a_coder_is_compared_on_the_recordings_that_it_has() -> None:
     assert alone["saved_of_static_percent"] is None and alone["saved_of_raw_low"] is None
 
 
-def test_gains_are_taken_recording_by_recording() -> None:
+def test_differences_are_taken_recording_by_recording() -> None:
     items = [
         sent(i, "raw", 3000, pesq=p, plcmos=3.0, errors=5, words=10)
         for i, p in zip("ab", (1, 3), strict=True)
@@ -87,10 +87,17 @@ def test_gains_are_taken_recording_by_recording() -> None:
         generated = row(id_, "more", "generated", stream="raw", pesq=pesq, plcmos=None)
         items.append(generated | {"stoi": None, "errors": 4, "words": 10})
     items = [{"stoi": None} | item for item in items]
-    (found,) = gain_rows(items)
+    (found,) = difference_rows(items, ["absent"])
+    assert (found["system"], found["against"]) == ("more", "raw")
     assert (found["pesq_change"], found["pesq_low"], found["pesq_high"]) == (0.5, 0.5, 0.5)
     assert found["plcmos_change"] is found["stoi_change"] is None  # undefined, and not measured
     assert found["wer_change"] == pytest.approx(-0.1)
+    items.append(row("b", "P", "baseline", pesq=1.0, plcmos=2.0, errors=9, words=10))
+    pairs = {(r["system"], r["against"]): r for r in difference_rows(items, ["P"])}
+    assert list(pairs) == [("raw", "P"), ("more", "raw"), ("more", "P")]
+    alone = pairs["raw", "P"]  # on b, which is all that P has
+    assert (alone["recordings"], alone["pesq_change"], alone["wer_change"]) == (1, 2.0, -0.4)
+    assert pairs["more", "P"]["pesq_change"] == 2.5 and alone["pesq_low"] is None
 
 
 def test_the_picture_shows_each_family_and_its_intervals(tmp_path: Path) -> None:
