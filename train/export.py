@@ -21,7 +21,8 @@ from ..tokenizer.storage import Storage
 from ..transmission.entropy_model import EntropyModel
 from ..transmission.fine_model import FineModel
 from ..transmission.frame_model import FrameModel
-from ..transmission.integer_quantize import quantize
+from ..transmission.integer_quantize import quantize, quantize_masked
+from ..transmission.masked_model import MaskedModel
 from .adapters import add_adapters, merge_adapters, save_adapters
 from .checkpoint import RunFolder
 from .config import LoraSettings
@@ -38,8 +39,8 @@ def export_run(run: Path, out: Path, storage: Storage = "half") -> None:
     Args:
         run: Folder of `speechlm train`.
         out: Folder for `config.json`, `model.safetensors`, `README.md`, for a codec
-            `preprocessor_config.json`, for an entropy or fine model `integer.safetensors`, which
-            coders run, and for a run with LoRA, whose weights are merged, `adapter/` with the
+            `preprocessor_config.json`, for an entropy, fine or masked model `integer.safetensors`,
+            which coders run, and for a run with LoRA, whose weights are merged, `adapter/` with the
             adapters alone.
         storage: How the weights lie in the file (`tokenizer/storage.py`).
 
@@ -64,8 +65,8 @@ def export_run(run: Path, out: Path, storage: Storage = "half") -> None:
         )
         extractor.save_pretrained(str(out))
     note = _VOICES
-    if isinstance(model, FrameModel):
-        integers = quantize(model)
+    if isinstance(model, FrameModel | MaskedModel):
+        integers = quantize(model) if isinstance(model, FrameModel) else quantize_masked(model)
         integers.save(out)
         note = f"Coders run the weights in integers, {integers.fingerprint}.\n"
     stored = load_model(out, type(model))
@@ -122,6 +123,7 @@ def _model(run: Path) -> PreTrainedModel:
         AlignerModel,
         EntropyModel,
         FineModel,
+        MaskedModel,
     )
     for model_class in model_classes:
         if raw.get("model_type") == model_class.config_class.model_type:

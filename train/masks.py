@@ -68,11 +68,11 @@ def packet_look(
     segments = np.zeros(num_frames, dtype=np.int64)
     first = number = 0
     while first < num_frames:
-        end = first + int(chance.integers(1, most + 1))
+        end = min(num_frames, first + int(chance.integers(1, most + 1)))
         segments[first:end] = number
         if chance.random() < _HOLES:
             # the packet's own frames, which come last, are always there
-            own = end - int(chance.integers(1, 3))
+            own = max(first, end - int(chance.integers(1, 3)))
             is_base[first:own] = chance.random(len(is_base[first:own])) >= _HOLE
         first, number = end, number + 1
     is_known = np.zeros((num_given + num_levels, num_frames), dtype=bool)

@@ -1,10 +1,10 @@
 """A hash of all tables of a stream; also run by test_integer_determinism.py in processes of its own."""
 
 import hashlib
-import os
 import sys
 
 import numpy as np
+from forced_kernels import take_threads
 
 from speechlm.transmission.entropy_coding import IntegerEntropyModel
 
@@ -22,8 +22,5 @@ def hash_of_tables(model, frames):
 
 
 if __name__ == "__main__":
-    if threads := os.environ.get("TABLE_HASH_THREADS"):
-        import torch
-
-        torch.set_num_threads(int(threads))
+    take_threads()
     print(hash_of_tables(IntegerEntropyModel.load(sys.argv[1]), int(sys.argv[2])))

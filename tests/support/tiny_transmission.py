@@ -2,6 +2,8 @@
 
 import torch
 
+from speechlm.data_prep.card import finish_dataset
+from speechlm.data_prep.shards import TokenRow, write_shard
 from speechlm.tokenizer.codes import CodecIdentity, Codes
 from speechlm.transmission.config import EntropyConfig, FineConfig
 from speechlm.transmission.entropy_model import EntropyModel
@@ -50,6 +52,39 @@ def ruled_codes(frames, seed=0, books=4, batch=None):
     rows = [first % 32] + [(first * (3 + 2 * k) + noise[k]) % 32 for k in range(1, books)]
     codes = torch.stack(rows, dim=1)
     return codes[0] if batch is None else codes
+
+
+def voiced_codes(frames, seed=0, books=4):
+    """Codes int64 `[K, T]`: two books in which a voice has a quarter of the entries, and others as above."""
+    draw = torch.Generator().manual_seed(seed)
+    base = 8 * (seed % 4) + torch.randint(0, 8, (2, frames), generator=draw)
+    noise = torch.randint(0, 4, (books - 2, frames), generator=draw)
+    return torch.cat((base, (base[:1] * torch.tensor([[7], [9]])[: books - 2] + noise) % 32))
+
+
+def write_ruled_dataset(folder, codec=CODEC, books=4, signal=ruled_codes):
+    """A token dataset of 50 such utterances of 60 frames, a fifth held out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    receipts = []
+    for split, seeds in (("train", range(40)), ("valid", range(100, 110))):
+        rows = [
+            TokenRow(
+                id=f"u{seed}",
+                text="",
+                phonemes="",
+                durations=torch.zeros(0, dtype=torch.int64),
+                speaker="",
+                split=split,
+                num_samples=60 * codec.hop_length,
+                codes=signal(60, seed, books=books),
+            )
+            for seed in seeds
+        ]
+        receipts.append(
+            write_shard(folder, split, 0, rows, codec=codec, num_books=books, source="made up")
+        )
+    finish_dataset(folder, receipts, codec, books)
+    return folder
 
 
 def as_codes(values, codec=CODEC):

@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_transmission import CODEC, SIZES, ruled_codes
+from tiny_transmission import CODEC, SIZES, ruled_codes, write_ruled_dataset
 from typer.testing import CliRunner
 
 from speechlm.cli import app
-from speechlm.data_prep.card import finish_dataset
-from speechlm.data_prep.shards import TokenRow, write_shard
 from speechlm.errors import ConfigError, SpeechLMError
 from speechlm.tokenizer.codes import CodecIdentity
 from speechlm.tokenizer.model_folder import load_model
@@ -35,34 +33,9 @@ from speechlm.transmission.fine_model import FineModel
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
-def write_dataset(folder: Path, codec: CodecIdentity = CODEC, books: int = 4) -> Path:
-    """Utterances of 60 frames whose codes follow a rule, a fifth held out."""
-    folder.mkdir(parents=True, exist_ok=True)
-    receipts = []
-    for split, seeds in (("train", range(40)), ("valid", range(100, 110))):
-        rows = [
-            TokenRow(
-                id=f"u{seed}",
-                text="",
-                phonemes="",
-                durations=torch.zeros(0, dtype=torch.int64),
-                speaker="",
-                split=split,
-                num_samples=60 * codec.hop_length,
-                codes=ruled_codes(60, seed, books),
-            )
-            for seed in seeds
-        ]
-        receipts.append(
-            write_shard(folder, split, 0, rows, codec=codec, num_books=books, source="made up")
-        )
-    finish_dataset(folder, receipts, codec, books)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("ruled"))
+    return write_ruled_dataset(tmp_path_factory.mktemp("ruled"))
 
 
 @pytest.fixture(scope="module")
@@ -225,10 +198,10 @@ def test_a_recipe_of_the_other_kind_is_refused(
 def test_shards_of_two_codecs_or_of_too_few_books_are_refused(
     recipes: dict[str, Path], shards: Path, tmp_path: Path
 ) -> None:
-    other = write_dataset(tmp_path / "other", dataclasses.replace(CODEC, revision="1" * 16))
+    other = write_ruled_dataset(tmp_path / "other", dataclasses.replace(CODEC, revision="1" * 16))
     with pytest.raises(SpeechLMError, match="revision"):
         describe_training("entropy", recipes["entropy"], [f"shards=[{shards},{other}]"])
-    few = write_dataset(tmp_path / "few", books=3)
+    few = write_ruled_dataset(tmp_path / "few", books=3)
     describe_training("entropy", recipes["entropy"], [f"shards=[{few}]"])
     with pytest.raises(ConfigError, match="reads 4 books"):
         describe_training("fine", recipes["fine"], [f"shards=[{few}]"])
