@@ -16,6 +16,10 @@ from transformers import initialization as init
 
 from ..slm.transformer import FeedForward, RMSNorm
 
+# of heads that see ahead, as they begin
+_SLOPES = torch.tensor([2.0, 2.0, 2.0, 0.25])
+_PEAKS = torch.tensor([0, 1, -1, 0])
+
 
 @dataclass
 class WindowCache:
@@ -181,11 +185,16 @@ class WindowTransformer(nn.Module):
 def initialize_window(module: WindowAttention, num_layers: int) -> None:
     """Draw what is special to this attention: its output, and biases that fall with distance.
 
-    Each head begins with another slope (as in ALiBi, Press et al. 2022): some see the last frames
-    only, some nearly the whole window.
+    Causal heads begin each with another slope (as in ALiBi, Press et al. 2022): some see the last frames
+    only, some nearly the whole window. Where frames ahead are seen, a head begins at the frame itself, one
+    at each neighbour, and the fourth sees what is around; more heads repeat this.
     """
     width = module.output.in_features
     init.normal_(module.output.weight, std=(width * 2 * num_layers) ** -0.5)
-    slopes = 2.0 ** -torch.arange(1, module.num_heads + 1)
+    head = torch.arange(module.num_heads)
+    slopes, peaks = 2.0 ** -(head + 1), torch.zeros_like(head)
+    if module.ahead:
+        slopes, peaks = _SLOPES[head % len(_SLOPES)], _PEAKS[head % len(_PEAKS)]
+    ages = torch.arange(-module.ahead, module.window)
     with torch.no_grad():
-        module.bias.copy_(-slopes[:, None] * torch.arange(-module.ahead, module.window).abs())
+        module.bias.copy_(-slopes[:, None] * (ages - peaks[:, None]).abs())
