@@ -12,6 +12,7 @@ from .commands import (
     codec,
     data,
     evaluation,
+    link,
     speech,
     synthesis,
     tokens,
@@ -49,7 +50,7 @@ app = typer.Typer(
 )
 
 
-for group in (synthesis, data, tokens, codec, transmission, training, speech, evaluation):
+for group in (synthesis, data, tokens, codec, transmission, link, training, speech, evaluation):
     app.add_typer(group.app)
 
 

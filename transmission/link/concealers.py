@@ -19,7 +19,9 @@ def known_levels(codes: Tensor, num_base: int) -> int:
 
 def latent_of(codec: CodecModel, codes: Tensor) -> Tensor:
     """What the decoder plays for codes `[k]` of one frame, float32 `[D]`."""
-    latent: Tensor = codec.quantizer.decode(codes[None, :, None].to(codec.device))[0, 0]
+    quantizer = codec.quantizer
+    # asking the codec itself for its device walks through all its modules
+    latent: Tensor = quantizer.decode(codes[None, :, None].to(quantizer.codebooks.device))[0, 0]
     return latent
 
 

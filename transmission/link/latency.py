@@ -75,7 +75,7 @@ def latency_budget(codec: CodecModel, profile: LinkProfile) -> LatencyBudget:
 
 
 def measure_latency(
-    codec: CodecModel, profile: LinkProfile, *, place_seconds: float = 0.5
+    codec: CodecModel, profile: LinkProfile, *, place_seconds: float = 0.2
 ) -> float:
     """Seconds from an impulse at one end to its copy at the other, if network and models take no time.
 
@@ -87,7 +87,8 @@ def measure_latency(
     """
     config = codec.config
     rate = config.sampling_rate
-    signal = torch.zeros(2 * rate)
+    waited = latency_budget(codec, profile).total + 0.2
+    signal = torch.zeros(round((place_seconds + waited) * rate))
     signal[int(place_seconds * rate)] = 1.0
     sender, receiver = Sender(codec, profile, session=0), Receiver(codec, profile)
     heard = []

@@ -11,6 +11,7 @@ import hashlib
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 
 from ...errors import ConfigError, CorruptStream
 from ...tokenizer.codes import CodecIdentity
@@ -50,7 +51,7 @@ class StreamIdentity:
     has_context: bool = True
     session: int | None = None
 
-    @property
+    @cached_property
     def fingerprint(self) -> bytes:
         """SHA-256 over all but the session."""
         text = f"speechlm-link-{VERSION} {self.codec.to_json()} {self.base_coder} {self.fine_coder}"

@@ -83,6 +83,7 @@ class Receiver:
         self._books_expected = self._coder.num_base + levels
         self._concealer = load_concealer("model", codec) if concealer is None else concealer
         self._hop, self._rate = config.hop_length, config.sampling_rate
+        self._frame_rate = config.frame_rate_hz
         self.statistics = LinkStatistics()
         num_layers = 2 if profile.is_layered and levels else 1
         self._log = PacketLog(profile.chunk_frames, num_layers, self.statistics)
@@ -110,6 +111,7 @@ class Receiver:
         self._early = (
             config.synthesis_reach
         )  # by how much the decoder holds back, once it has begun
+        self._level = torch.ones(self._hop)
         self._latent = torch.zeros(config.latent_size, device=codec.device)
         self._unheard = 0  # frames that were concealed beyond the newest one that was heard of
         self._pulled_at: float | None = None
@@ -125,6 +127,11 @@ class Receiver:
     def is_over(self) -> bool:
         """Whether the end of the signal was received and played."""
         return self._is_over
+
+    @property
+    def num_ready(self) -> int:
+        """Samples that are decoded and not yet pulled."""
+        return self._num_ready
 
     def report(self) -> ReceiverReport:
         """What to tell the sender: loss since the last report, and jitter."""
@@ -225,7 +232,7 @@ class Receiver:
     def _is_astray(self, packet: Packet) -> bool:
         """Whether a packet is far from what is played; many of them in a row move playout to them."""
         next_frame, newest = self._playout.next_frame or 0, packet.newest
-        rate = self._codec.config.frame_rate_hz
+        rate = self._frame_rate
         ahead = self.profile.playout_frames + int(_AHEAD_SECONDS * rate)
         is_stray = not next_frame - int(_KEPT_SECONDS * rate) <= newest <= next_frame + ahead
         if not is_stray and newest >= next_frame:
@@ -312,7 +319,7 @@ class Receiver:
                 break
             latents.append(self._next_latent(frame))
             gain = self._fading.next(is_lost=not self._store.num_known(frame))
-            gains.append(torch.ones(self._hop) if gain is None else gain)
+            gains.append(self._level if gain is None else gain)
             self._playout.next_frame = frame + 1
         samples = torch.zeros(0)
         if latents:
@@ -351,13 +358,13 @@ class Receiver:
         window = self._store.window(frame - past, frame + future + 1)
         # in silence, far from every frame, there is nothing to guess from
         if not self._fading.is_silent or bool((window >= 0).any()):
-            self._latent = self._concealer.latent(window, past).to(self._codec.device)
+            self._latent = self._concealer.latent(window, past).to(self._latent.device)
         return self._latent
 
     def _forget(self, next_frame: int) -> None:
         self._log.pass_frames(next_frame)
         self._store.forget(next_frame - self._concealer.past_frames)
-        oldest = next_frame - int(_KEPT_SECONDS * self._codec.config.frame_rate_hz)
+        oldest = next_frame - int(_KEPT_SECONDS * self._frame_rate)
         for frame in [frame for frame in self._levels_seen if frame < oldest]:
             del self._levels_seen[frame]
 

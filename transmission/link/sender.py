@@ -106,6 +106,11 @@ class Sender:
         """Books of the codec that are taken in, base and fine."""
         return self._coder.num_books
 
+    @property
+    def num_levels(self) -> int:
+        """Fine levels that there are."""
+        return self._coder.num_levels
+
     def adapt(self, profile: LinkProfile) -> None:
         """From the next packet on, send other copies or levels; receivers need not be told.
 

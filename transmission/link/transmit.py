@@ -87,11 +87,7 @@ def send_signal(
 
     for number in range(codes.shape[1]):
         add(sender.push_codes(codes[:, number : number + 1]), number + 1)
-    rest = sender.flush()
-    # copies that follow the signal go out as if it went on
-    step = profile.chunk_frames
-    for place, packet in enumerate(rest):
-        add([packet], codes.shape[1] + place * step)
+    add(sender.flush(), codes.shape[1])
     return SentSignal(
         packets, len(waveform), codes, profile, base_coder, fine_coder, sender.statistics
     )

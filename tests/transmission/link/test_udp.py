@@ -1,0 +1,120 @@
+"""The link over a real socket."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from speechlm.errors import ConfigError, UnsupportedAudio
+from speechlm.tokenizer.codec import CodecModel
+from speechlm.transmission.link.channel import Channel, ChannelFaults
+from speechlm.transmission.link.loss import parse_loss
+from speechlm.transmission.link.profile import PROFILES
+from speechlm.transmission.link.receiver import Receiver
+from speechlm.transmission.link.recording import GrowingRecording, LinkLog
+from speechlm.transmission.link.reports import Adaptation
+from speechlm.transmission.link.rtp import RtpPacket, pack_goodbye
+from speechlm.transmission.link.sender import Sender
+from speechlm.transmission.link.udp import StreamPlayer, open_socket, parse_address, send_stream
+
+
+def test_a_stream_comes_through_a_socket(codec: CodecModel, signal: torch.Tensor) -> None:
+    """Loss, reordering, duplicates and strangers' bytes on loopback; reports come back; it ends by itself."""
+    signal = signal.repeat(3)
+    receiver = Receiver(codec)
+    sender = Sender(codec)
+    reports, heard = [], []
+    with open_socket("127.0.0.1", 0) as link, open_socket("127.0.0.1", 0) as source:
+        player = StreamPlayer(receiver, link, speed=2)
+        target = link.getsockname()
+        thread = threading.Thread(target=player.run, args=(heard.append,), daemon=True)
+        thread.start()
+        source.sendto(b"noise", target)
+        source.sendto(RtpPacket(b"payload", 1, 2, 3).pack(), target)
+        source.sendto(pack_goodbye(3), target)
+        send_stream(
+            sender,
+            signal.split(160),
+            source,
+            target,
+            channel=Channel(parse_loss("0.1", 1), ChannelFaults(0.01, 0.1, 0.03, 0.2), 1),
+            adaptation=Adaptation(num_levels=3),
+            speed=2,
+            on_report=lambda seconds, report: reports.append(report),
+        )
+        thread.join(30)
+    assert not thread.is_alive()
+    told = receiver.statistics
+    assert player.num_malformed == 1 and told.corrupt == 1 and told.foreign == 0
+    total = told.received + told.late + told.lost
+    assert total == pytest.approx(sender.statistics.num_packets, abs=3)
+    assert told.duplicate > 0 and told.lost + told.late > 0
+    assert reports and all(0 <= report.fraction_lost <= 1 for report in reports)
+    samples = torch.cat(heard)
+    assert len(samples) > len(signal) and samples.any()
+    assert player.sample_0_heard_at is not None
+
+
+def test_a_player_without_a_stream_gives_up(codec: CodecModel) -> None:
+    heard: list[torch.Tensor] = []
+    with open_socket("127.0.0.1", 0) as link:
+        StreamPlayer(Receiver(codec), link).run(heard.append, wait_seconds=0.05)
+    assert heard == []
+
+
+def test_a_stream_that_breaks_off_ends(codec: CodecModel, signal: torch.Tensor) -> None:
+    sender, receiver = Sender(codec), Receiver(codec)
+    heard: list[torch.Tensor] = []
+    from speechlm.transmission.link.rtp import RtpStream
+
+    with open_socket("127.0.0.1", 0) as link, open_socket("127.0.0.1", 0) as source:
+        stream = RtpStream(sender.identity.number, 320)
+        for packet in sender.push(signal):
+            source.sendto(stream.pack(packet), link.getsockname())
+        StreamPlayer(receiver, link, speed=4).run(heard.append, idle_seconds=0.4)
+    assert receiver.statistics.received > 10 and torch.cat(heard).any()
+
+
+@pytest.mark.parametrize("text", ["", "5004", "host:", ":5004", "host:99999", "host:-1", "host:x"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="HOST:PORT"):
+        parse_address(text)
+
+
+def test_addresses() -> None:
+    assert parse_address("127.0.0.1:5004") == ("127.0.0.1", 5004)
+    assert parse_address("[::1]:80") == ("::1", 80)
+
+
+def test_a_recording_grows_and_is_whole_or_not_there(tmp_path: Path) -> None:
+    import soundfile
+
+    out = tmp_path / "heard.wav"
+    with GrowingRecording(out, 16_000) as recording:
+        for _ in range(5):
+            recording.write(torch.full((100,), 0.5))
+        assert not out.exists()
+    assert soundfile.info(out).frames == recording.num_samples == 500
+    with pytest.raises(RuntimeError), GrowingRecording(tmp_path / "other.wav", 16_000):
+        raise RuntimeError
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["heard.wav"]
+    with pytest.raises(UnsupportedAudio):
+        GrowingRecording(tmp_path / "heard.mp3", 16_000)
+    with pytest.raises(UnsupportedAudio):
+        GrowingRecording(tmp_path / "nowhere" / "heard.wav", 16_000)
+
+
+def test_a_log_is_lines_of_json(tmp_path: Path, codec: CodecModel) -> None:
+    receiver = Receiver(codec)
+    with LinkLog(tmp_path / "log.jsonl") as log:
+        log.write(seconds=1.0, statistics=receiver.statistics, profile=PROFILES["default"])
+        log.write(seconds=2.0)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[0]["statistics"]["received"] == 0 and lines[0]["profile"]["chunk_frames"] == 2
+    assert "memory_mib" in lines[1]
+    with LinkLog(None) as silent:
+        silent.write(seconds=1.0)
