@@ -18,6 +18,7 @@ from tiny_streams import read
 
 from speechlm.transmission.codes_stream import CodesWriter
 from speechlm.transmission.info import describe_stream
+from speechlm.transmission.integer_fine import IntegerFineModel
 from speechlm.transmission.models import load_entropy_model
 from speechlm.transmission.symbol_model import SymbolModel, UniformModel
 
@@ -65,6 +66,24 @@ def test_a_golden_stream_with_a_bad_chunk_keeps_the_others(name: str) -> None:
     assert codes[:, 10:].tolist() == [row[10:] for row in told["codes"]]
 
 
+def test_a_golden_stream_of_the_network_is_coded_by_it() -> None:
+    told = describe_stream(GOLDEN / "integer-1.lmc")
+    assert told.header.numeric_profile == "integer-1"
+    assert told.num_raw_chunks == 0
+
+
+def test_golden_fine_codes_are_generated_again() -> None:
+    told = json.loads((GOLDEN / "fine.json").read_text(encoding="utf-8"))
+    model = IntegerFineModel.load(GOLDEN / "integer-1-fine")
+    base = torch.tensor(told["base"])
+    entries = torch.arange(6 * 16 * 3).reshape(6, 16, 3).mul(7).remainder(23).sub(11) / 8
+    assert model.stream().push(base).tolist() == told["likeliest"]
+    assert model.stream(temperature=0.8, seed=3).push(base).tolist() == told["drawn"]
+    assert model.stream(entries=entries).push(base).tolist() == told["nearest"]
+    means = model.stream(entries=entries).push_latents(base) * 4096
+    assert means.tolist() == told["mean"]
+
+
 KERNELS = {
     "sse4": {
         "ATEN_CPU_CAPABILITY": "default",
@@ -85,10 +104,13 @@ KERNELS = {
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_any_kernels_and_threads_decode_alike(kernels: str, threads: int) -> None:
     """Each in a process of its own: the tests above, under another instruction set."""
-    own = f"{Path(__file__)}::test_a_golden_stream_decodes_to_what_went_in"
+    own = [
+        f"{Path(__file__)}::test_a_golden_stream_decodes_to_what_went_in",
+        f"{Path(__file__)}::test_golden_fine_codes_are_generated_again",
+    ]
     settings = {**KERNELS[kernels], "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", own, "-q", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", *own, "-q", "-p", "no:cacheprovider"],
         env={**os.environ, **settings},
         capture_output=True,
         text=True,
