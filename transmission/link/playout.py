@@ -15,7 +15,7 @@ _WINDOW_PACKETS = 100
 _FIRST_WINDOW_PACKETS = 25  # the buffer's depth is a guess until then
 _FASTEST = 0.9  # among the margins of a window, sorted: robust against a single odd packet
 _SLOWEST = 0.02
-_FALL = 0.9  # the buffer shrinks by a tenth a window at the most
+_WINDOWS = 8  # the buffer is as deep as the worst of these asked for
 _TOLERANCE = 1 / 8  # of a frame
 
 
@@ -45,6 +45,7 @@ class Playout:
     def __post_init__(self) -> None:
         self.jitter = self.least_jitter
         self._margins: list[float] = []
+        self._spreads: list[float] = []
         self._window = _FIRST_WINDOW_PACKETS
 
     def start(self, newest: int, earliest: int) -> int:
@@ -85,10 +86,9 @@ class Playout:
         margins, self._margins, self._window = sorted(self._margins), [], _WINDOW_PACKETS
         fastest = margins[int(_FASTEST * len(margins))]
         spread = fastest - margins[int(_SLOWEST * len(margins))]
-        wanted = max(math.ceil(spread), int(_FALL * self.jitter))
         # what a coarse clock cannot tell from jitter is none
-        if spread <= grain:
-            wanted = int(_FALL * self.jitter)
+        self._spreads = [*self._spreads, spread if spread > grain else 0.0][-_WINDOWS:]
+        wanted = math.ceil(max(self._spreads))
         self.jitter = min(max(wanted, self.least_jitter), self.most_jitter)
         error = fastest - self.jitter
         if abs(error) > max(grain, self.hop_length * _TOLERANCE):

@@ -129,6 +129,11 @@ class Receiver:
         return self._is_over
 
     @property
+    def next_frame(self) -> int | None:
+        """The frame that is decoded next; None before the first packet."""
+        return self._playout.next_frame
+
+    @property
     def num_ready(self) -> int:
         """Samples that are decoded and not yet pulled."""
         return self._num_ready

@@ -6,12 +6,14 @@ import secrets
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import ConfigError
+from ...tokenizer.blocks import is_finite
 from ...tokenizer.codec import CodecModel
-from ...tokenizer.stream import CodecStream
+from ...tokenizer.stream import CodecStream, as_samples, block_frames
 from .models import shipped_base_coder, shipped_fine_coder
 from .packet import StreamIdentity, pack_packet
 from .packet_coder import PacketCoder
@@ -97,6 +99,10 @@ class Sender:
         self._coder = PacketCoder(self.identity, base_coder, fine_coder, verifies=verifies)
         self._num_levels = self._levels_of(profile)
         self._stream = CodecStream(codec, self._coder.num_books)
+        self._hop, self._ahead = own.hop_length, codec.config.encoder_lookahead_samples
+        self._most = block_frames(codec.device, 1) * self._hop
+        self._waiting: list[Tensor] = []
+        self._num_samples = 0
         self._history: dict[int, IntArray] = {}
         self._num_frames = self._num_packets = 0
         self._end: int | None = None
@@ -133,7 +139,16 @@ class Sender:
             ConfigError: If the stream was flushed.
         """
         self._require_open()
-        return self.push_codes(self._stream.push(samples))
+        samples = as_samples(samples)
+        if samples.dim() != 1 or not is_finite(samples):
+            self._stream.push(samples)  # refuses it
+        self._waiting.append(samples)
+        self._num_samples += len(samples)
+        # frames of a packet are encoded together: nobody waits for the first one alone
+        last = self.profile.last_frame(self._num_packets)
+        if self._ahead is not None and self._num_samples < (last + 1) * self._hop + self._ahead:
+            return []
+        return self._take(self._encoded())
 
     def push_codes(self, codes: Tensor) -> list[bytes]:
         """As `push`, with int64 `[k, m]` in place of samples, for what is encoded already.
@@ -158,7 +173,7 @@ class Sender:
             ConfigError: If the stream was flushed before.
         """
         self._require_open()
-        codes = self._stream.flush()
+        codes = torch.cat([self._encoded(), self._stream.flush()], 1)
         self._end = self._num_frames + codes.shape[1]
         packets = self._take(codes)
         profile = self.profile
@@ -167,6 +182,12 @@ class Sender:
         while self._num_packets < end + deepest:
             packets += self._next_packets()
         return packets
+
+    def _encoded(self) -> Tensor:
+        """Codes of the samples that wait, in pieces that fit a cache."""
+        samples, self._waiting = torch.cat([torch.zeros(0), *self._waiting]), []
+        pieces = [self._stream.push(piece) for piece in samples.split(self._most)]
+        return torch.cat(pieces, 1)
 
     def _take(self, codes: Tensor) -> list[bytes]:
         packets: list[bytes] = []

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_links import Listener, decoded, packets_of, random_codes
 
-from speechlm.errors import ConfigError
+from speechlm.errors import ConfigError, UnsupportedAudio
 from speechlm.tokenizer.codec import CodecModel
 from speechlm.transmission.link.concealers import RepetitionConcealer
 from speechlm.transmission.link.loss import parse_loss
@@ -246,3 +246,24 @@ def test_adapted_copies_need_no_word_to_the_receiver(codec: CodecModel) -> None:
     assert torch.equal(got[40:56], expected)
     with pytest.raises(ConfigError, match="chunk_frames"):
         sender.adapt(PROFILES["low-delay"])
+
+
+@pytest.mark.parametrize("samples", [torch.zeros(2, 3), torch.tensor([0.0, float("nan")])])
+def test_what_is_no_signal_is_refused_and_not_taken_in(
+    samples: torch.Tensor, codec: CodecModel, signal: torch.Tensor
+) -> None:
+    sender, undisturbed = Sender(codec, session=7), Sender(codec, session=7)
+    first = sender.push(signal[:500])
+    with pytest.raises(UnsupportedAudio):
+        sender.push(samples)
+    assert first + sender.push(signal[500:]) == undisturbed.push(signal)
+    with pytest.raises(ConfigError, match="outside"):
+        sender.push_codes(torch.full((6, 1), 16))
+    with pytest.raises(ConfigError, match="shape"):
+        sender.push_codes(torch.zeros(5, 1, dtype=torch.long))
+    with pytest.raises(ConfigError, match="levels"):
+        Sender(codec, LinkProfile(fine_levels=4))
+
+
+def test_a_signal_without_samples_needs_no_packet(codec: CodecModel) -> None:
+    assert Sender(codec).flush() == []
