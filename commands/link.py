@@ -20,7 +20,7 @@ app = typer.Typer(rich_markup_mode=None)
 _Profile = Annotated[
     str,
     typer.Option(
-        help="default, low-delay, redundant-10, redundant-30, layered, or a .json file of its fields."
+        help="default, low-delay, redundant-10, redundant-30, lean, layered, or a .json file of fields."
     ),
 ]
 _Loss = Annotated[

@@ -10,9 +10,8 @@ from ...tokenizer.codec import CodecModel
 from ...tokenizer.codes import CodecIdentity
 from ..concealment import MaskedConcealer
 from ..masked_coding import MaskedFineCoder
-from ..models import WEIGHTS, load_entropy_model, shipped_model
-from ..static_table import StaticTable
-from ..symbol_model import SymbolModel, UniformModel
+from ..models import WEIGHTS, load_entropy_model
+from ..static_table import StaticTable, StaticTableModel
 from .coders import RawBlockCoder, RawFineCoder, StaticFineCoder, SymbolBlockCoder
 from .concealers import RepetitionConcealer, SilenceConcealer
 from .protocols import BlockCoder, Concealer, FineCoder
@@ -23,8 +22,15 @@ TABLE = WEIGHTS / "static.safetensors"
 
 
 def shipped_base_coder(codec: CodecIdentity) -> BlockCoder:
-    """The best coder of base runs that ships for a codec; codes as they are if none does."""
-    return _block_coder(shipped_model(codec, codec.min_codebooks))
+    """The static table that ships for a codec; codes as they are if none does.
+
+    An entropy model would save some bytes a packet, but each frame of a run, copies too, takes it a step at
+    both ends, which is more than real time leaves.
+    """
+    table = _shipped_table(codec)
+    if table is None:
+        return RawBlockCoder(codec.min_codebooks, codec.codebook_size)
+    return SymbolBlockCoder(StaticTableModel(table, codec.min_codebooks))
 
 
 def load_base_coder(path: Path, codec: CodecIdentity) -> BlockCoder:
@@ -34,7 +40,7 @@ def load_base_coder(path: Path, codec: CodecIdentity) -> BlockCoder:
         CorruptWeights: If it cannot be used.
         ModelMismatch: If it is made for another codec or for fewer books.
     """
-    return _block_coder(load_entropy_model(path, codec, codec.min_codebooks))
+    return SymbolBlockCoder(load_entropy_model(path, codec, codec.min_codebooks))
 
 
 def shipped_fine_coder(codec: CodecIdentity) -> FineCoder:
@@ -43,8 +49,8 @@ def shipped_fine_coder(codec: CodecIdentity) -> FineCoder:
     if coder is not None and coder.codec == codec:
         return coder
     num_levels = codec.num_codebooks - codec.min_codebooks
-    table = _table(TABLE) if TABLE.is_file() else None
-    if table is not None and (table.codec, table.num_books) == (codec, codec.num_codebooks):
+    table = _shipped_table(codec)
+    if table is not None and table.num_books == codec.num_codebooks:
         return StaticFineCoder(table, codec.min_codebooks)
     return RawFineCoder(codec.min_codebooks, num_levels, codec.codebook_size)
 
@@ -87,10 +93,9 @@ def load_concealer(name: str, codec: CodecModel, folder: Path | None = None) -> 
     return RepetitionConcealer(codec)
 
 
-def _block_coder(model: SymbolModel) -> BlockCoder:
-    if isinstance(model, UniformModel):
-        return RawBlockCoder(model.num_books, model.codebook_size)
-    return SymbolBlockCoder(model)
+def _shipped_table(codec: CodecIdentity) -> StaticTable | None:
+    table = _table(TABLE) if TABLE.is_file() else None
+    return table if table is not None and table.codec == codec else None
 
 
 @lru_cache(maxsize=2)

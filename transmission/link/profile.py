@@ -215,6 +215,8 @@ PROFILES = {
     "redundant-10": LinkProfile(fine_offsets=(1,)),
     # all codes as often as they can come in time: for losses of a third
     "redundant-30": LinkProfile(fine_offsets=(1, 2)),
+    # fewer packets: three frames in each, of which two are repeated
+    "lean": LinkProfile(chunk_frames=3, base_offsets=(1,)),
     # base and fine codes in packets of their own, for networks that drop by priority
     "layered": LinkProfile(is_layered=True),
 }
