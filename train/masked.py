@@ -23,6 +23,8 @@ _PACKETS = (2, 4, 8)  # frames of context whose bits validation measures
 _GAPS = (1, 2, 3, 5)
 _OWN_FRAMES = 2  # a packet's own, whose fine codes it carries
 _VALIDATION_FRAMES = 4000  # a batch
+# fine codes are near noise: what can be known of them is learned slowest, and what they give least
+_WEIGHTS = {"lost_base": 1.0, "lost_fine": 0.5, "packets": 2.0}
 _MASKS = ("is_known", "is_told", "is_counted")
 
 Item = tuple[Tensor, tuple[Look, Look]]
@@ -71,22 +73,21 @@ class MaskedTask(CodeTask):
         """Nothing to do."""
 
     def loss(self, model: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum of three means, in nats a code: lost base codes, lost fine codes, fine codes in packets."""
+        """Weighted means, in nats a code, of lost base codes, lost fine codes, and fine codes in packets."""
         out: MaskedOutput = model(**batch)
         nats, is_counted = cast(Tensor, out.nats), batch["is_counted"]
         given, half = self.model.num_given, len(nats) // 2
-        parts = {
+        places = {
             "lost_base": (slice(half), slice(given)),
             "lost_fine": (slice(half), slice(given, None)),
             "packets": (slice(half, None), slice(given, None)),
         }
         means = {
             name: nats[place].sum() / is_counted[place].sum().clamp(min=1)
-            for name, place in parts.items()
+            for name, place in places.items()
         }
-        return torch.stack(list(means.values())).sum(), {
-            name: mean.detach() for name, mean in means.items()
-        }
+        loss = torch.stack([_WEIGHTS[name] * mean for name, mean in means.items()]).sum()
+        return loss, {name: mean.detach() for name, mean in means.items()}
 
     def validate(self, model: nn.Module) -> Validation:
         """What coding and concealing held-out codes come to.

@@ -17,7 +17,7 @@ _CUT = 0.25  # share of looks that end before or begin after some frame
 _BURSTS = 0.5  # share of looks whose losses come in bursts
 _LONGEST_BURST = 6
 _ORPHANS = 0.15  # share of looks in which fine codes outlive their base codes
-_HOLES = 0.5  # share of packets that may lack earlier frames
+_HOLES = 0.25  # share of packets that may lack earlier frames
 _HOLE = 0.4  # share of such frames
 
 
@@ -68,7 +68,9 @@ def packet_look(
     segments = np.zeros(num_frames, dtype=np.int64)
     first = number = 0
     while first < num_frames:
-        end = min(num_frames, first + int(chance.integers(1, most + 1)))
+        # the larger of two draws: a packet of one frame is rare
+        length = int(chance.integers(1, most + 1, 2).max())
+        end = min(num_frames, first + length)
         segments[first:end] = number
         if chance.random() < _HOLES:
             # the packet's own frames, which come last, are always there

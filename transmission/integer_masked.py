@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config import MaskedConfig, WindowModelConfig
-from .integer_arithmetic import STREAM_LIMIT, Integers, limited
+from .integer_arithmetic import STREAM_LIMIT, Integers, limited, rms_norm
 from .integer_network import (
     IntegerBlock,
     IntegerNetwork,
@@ -78,4 +78,4 @@ class IntegerMaskedModel(IntegerNetwork):
             query, key, value = block.split(x)
             seen = key.astype(np.float64), value.astype(np.float64)
             x = block.mix(x, query, *seen, block.bias[:, ages])
-        return x
+        return rms_norm(x)

@@ -16,13 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from ..slm.initialization import initialize, initialize_logits
 from ..slm.language_model import CodeEmbedding
+from ..slm.transformer import NORM_EPS
 from .config import MaskedConfig
 from .frame_model import LevelHead, spread_codebooks
 from .window_transformer import WindowAttention, WindowTransformer, initialize_window
+
+_TOLD = 4.0  # what is told then begins at half the size of a state
 
 
 @dataclass
@@ -83,6 +87,9 @@ class MaskedModel(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         initialize(module, self.config.code_size, self.config.num_layers)
+        if module is self:  # after its children
+            for chosen in self.chosen:
+                init.normal_(chosen.weight, std=_TOLD * self.config.code_size**-0.5)
         if isinstance(module, WindowAttention):
             initialize_window(module, self.config.num_layers)
         if isinstance(module, LevelHead):
@@ -170,11 +177,11 @@ class MaskedModel(PreTrainedModel):
         return torch.where(is_known[..., None], vectors, unknown).transpose(1, 2)
 
     def _states(self, codes: Tensor, is_known: Tensor, segments: Tensor | None = None) -> Tensor:
-        """States of all frames, `[B, T, D]`."""
+        """States of all frames, `[B, T, D]`, of one size, so that what books are told keeps its weight."""
         x = self.given(self._vectors(codes, is_known).flatten(2))
         is_seen = None if segments is None else segments[:, :, None] == segments[:, None, :]
-        states: Tensor = self.encoder(x, is_seen=is_seen)
-        return states
+        states = self.encoder(x, is_seen=is_seen)
+        return F.rms_norm(states, states.shape[-1:], eps=NORM_EPS)
 
 
 AutoConfig.register(MaskedConfig.model_type, MaskedConfig, exist_ok=True)
