@@ -145,7 +145,7 @@ def send(
     from ..transmission.link.loss import parse_loss
     from ..transmission.link.profile import load_profile
     from ..transmission.link.recording import LinkLog
-    from ..transmission.link.reports import Adaptation
+    from ..transmission.link.reports import Adaptation, ladder_of
     from ..transmission.link.sender import Sender
     from ..transmission.link.udp import open_socket, parse_address, send_stream
 
@@ -159,6 +159,9 @@ def send(
         block for _ in range(repeat) for block in waveform.split(loaded.config.sampling_rate // 100)
     )
     host = "::" if ":" in target[0] else "0.0.0.0"  # noqa: S104 - any free port, to send from
+    adaptation = None
+    if adapt:
+        adaptation = Adaptation(ladder_of(chosen), num_levels=sender.num_levels)
     with open_socket(host, 0) as link, LinkLog(log) as lines:
         clock = send_stream(
             sender,
@@ -166,7 +169,7 @@ def send(
             link,
             target,
             channel=channel,
-            adaptation=Adaptation(num_levels=sender.num_levels) if adapt else None,
+            adaptation=adaptation,
             speed=speed,
             on_report=lambda seconds, report: lines.write(
                 seconds=seconds, report=report, profile=sender.profile

@@ -39,6 +39,10 @@ class FrameStore:
         """Fine codes `[p]` of a frame."""
         self._row(frame)[self._num_base :][: len(codes)] = codes
 
+    def drop_fine(self, frame: int) -> None:
+        """Forget a frame's fine codes."""
+        self._row(frame)[self._num_base :] = -1
+
     def base(self, frame: int) -> IntArray | None:
         """Base codes `[G]`, or None where they were not received."""
         row = self._frames.get(frame)

@@ -54,6 +54,8 @@ class Receiver:
         concealer: What is played for frames that are missing; what ships for the codec if not given.
         session: Number of the stream; that of the first packet if not given.
         playback: What makes samples; a `Playback` of the codec if not given.
+        fine_needs: To compare with systems whose fine codes hang on others: a frame's fine codes are not
+            played unless the base of so many frames before it and behind it came.
 
     Attributes:
         statistics: What became of packets and frames.
@@ -72,6 +74,7 @@ class Receiver:
         concealer: Concealer | None = None,
         session: int | None = None,
         playback: Playback | None = None,
+        fine_needs: tuple[int, int] = (0, 0),
     ) -> None:
         own, config = codec.identity, codec.config
         base_coder = shipped_base_coder(own) if base_coder is None else base_coder
@@ -100,6 +103,7 @@ class Receiver:
         hold, fade = (0.0, 0.0) if is_silent else (profile.hold_seconds, profile.fade_seconds)
         self._fading = Fading(self._hop, round(hold * self._rate), round(fade * self._rate))
         self._playback = Playback(codec) if playback is None else playback
+        self._fine_needs = fine_needs
         self._levels_seen: dict[int, int] = {}
         self._waiting: list[Packet] = []
         self._astray = (0, 0, 0)  # packets in a row, samples pulled at the first, frame of the last
@@ -324,6 +328,7 @@ class Receiver:
         while True:
             frame = self._playout.next_frame or 0
             is_whole = self._store.num_known(frame) >= self._books_expected
+            is_whole &= not any(self._fine_needs)  # which ask for what may still come
             most = count + _TOGETHER_FRAMES - 1 if is_whole else count
             if len(latents) >= most or (self._end is not None and frame > self._end):
                 break
@@ -349,7 +354,12 @@ class Receiver:
 
     def _next_latent(self, frame: int) -> Tensor:
         """What the decoder plays for a frame, which is counted."""
-        known, told = self._store.num_known(frame), self.statistics
+        told, (before, behind) = self.statistics, self._fine_needs
+        known = self._store.num_known(frame)
+        around = range(max(frame - before, self.first_frame), frame + behind + 1)
+        if known and any(self._store.base(other) is None for other in around):
+            self._store.drop_fine(frame)
+            known = self._coder.num_base
         newest = self._log.newest
         told.played += 1
         if known:
@@ -373,7 +383,7 @@ class Receiver:
 
     def _forget(self, next_frame: int) -> None:
         self._log.pass_frames(next_frame)
-        self._store.forget(next_frame - self._concealer.past_frames)
+        self._store.forget(next_frame - max(self._concealer.past_frames, self._fine_needs[0]))
         oldest = next_frame - int(_KEPT_SECONDS * self._frame_rate)
         for frame in [frame for frame in self._levels_seen if frame < oldest]:
             del self._levels_seen[frame]

@@ -30,6 +30,16 @@ class ReceiverReport:
     jitter_seconds: float
 
 
+def ladder_of(profile: LinkProfile) -> tuple[LinkProfile, ...]:
+    """A profile, it with fine codes of the packet before, and with as many of them as of the base."""
+    offsets = profile.base_offsets
+    return (
+        profile,
+        profile.changed(fine_offsets=offsets[:1]),
+        profile.changed(fine_offsets=offsets),
+    )
+
+
 class Adaptation:
     """Chooses a profile from a ladder by what receivers report.
 
@@ -38,11 +48,11 @@ class Adaptation:
     and come back one at a time likewise; one stays.
 
     Example:
-        >>> adaptation = Adaptation()
+        >>> adaptation = Adaptation(ladder_of(sender.profile))
         >>> sender.adapt(adaptation.push(receiver.report()))
 
     Args:
-        ladder: Profiles from little redundancy to much.
+        ladder: Profiles from little redundancy to much, such as `ladder_of` gives.
         bounds: Loss above which the next rung is taken, one fewer than there are rungs.
         num_levels: Levels that are sent where nothing queues up.
         max_jitter_seconds: Jitter above which levels are dropped.
@@ -53,11 +63,7 @@ class Adaptation:
 
     def __init__(
         self,
-        ladder: Sequence[LinkProfile] = (
-            PROFILES["default"],
-            PROFILES["redundant-10"],
-            PROFILES["redundant-30"],
-        ),
+        ladder: Sequence[LinkProfile] = ladder_of(PROFILES["default"]),
         bounds: Sequence[float] = (0.03, 0.15),
         num_levels: int | None = None,
         max_jitter_seconds: float = 0.06,

@@ -102,6 +102,7 @@ def receive_signal(
     seed: int = 0,
     concealer: Concealer | None = None,
     is_live: bool = False,
+    fine_needs: tuple[int, int] = (0, 0),
 ) -> Transmission:
     """Play packets as a receiver behind a network would.
 
@@ -113,6 +114,7 @@ def receive_signal(
         seed: Seed of these.
         concealer: As in `Receiver`.
         is_live: Decode frame by frame even where nothing delays packets: the same samples, later.
+        fine_needs: As in `Receiver`.
     """
     config = codec.config
     # what stretches playout has to hear it
@@ -124,6 +126,7 @@ def receive_signal(
         fine_coder=sent.fine_coder,
         concealer=concealer,
         playback=deferred,
+        fine_needs=fine_needs,
     )
     channel = Channel(loss, faults, seed)
     for seconds, packet in sent.packets:

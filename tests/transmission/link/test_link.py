@@ -267,3 +267,27 @@ def test_what_is_no_signal_is_refused_and_not_taken_in(
 
 def test_a_signal_without_samples_needs_no_packet(codec: CodecModel) -> None:
     assert Sender(codec).flush() == []
+
+
+def test_codes_that_hang_on_others_may_be_compared_with(codec: CodecModel) -> None:
+    """`fine_needs` plays what a system would whose fine codes need the base of a whole window."""
+    profile, codes = LinkProfile(base_offsets=(), delay_frames=4), random_codes(60)
+    packets = packets_of(codec, codes, profile)
+    kept = packets[:10] + packets[11:]  # frames 20 and 21 are lost
+    concealer = RepetitionConcealer(codec)
+    usual = Listener(codec, profile, concealer=concealer)
+    needy = Listener(codec, profile, concealer=concealer, fine_needs=(5, 2))
+    all_fine = set(range(60)) - {20, 21}
+    expected = expected_latents(codec, codes, all_fine, all_fine)
+    assert torch.equal(usual.play(kept, 60), expected)
+    unusable = set(range(18, 27))
+    expected = expected_latents(codec, codes, all_fine, all_fine - unusable)
+    assert torch.equal(needy.play(kept, 58), expected[:58])
+    assert needy.receiver.statistics.fine_share < 1 == usual.receiver.statistics.fine_share
+    # frame by frame as well, where the base behind comes just in time
+    live = Listener(codec, profile, concealer=concealer, fine_needs=(5, 2))
+    for packet in kept:
+        live.receiver.push(packet, 0.0)
+        live.receiver.pull(640)
+    got = torch.cat(live.playback._latents)
+    assert torch.equal(got[:20], expected[:20])

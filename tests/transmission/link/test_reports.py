@@ -8,7 +8,7 @@ import pytest
 
 from speechlm.errors import ConfigError
 from speechlm.transmission.link.profile import PROFILES
-from speechlm.transmission.link.reports import Adaptation, ReceiverReport
+from speechlm.transmission.link.reports import Adaptation, ReceiverReport, ladder_of
 
 
 def report(loss: float = 0.0, jitter: float = 0.0) -> ReceiverReport:
@@ -51,6 +51,15 @@ def test_rungs_of_the_ladder_share_what_a_stream_cannot_change() -> None:
         for p in (PROFILES[n] for n in ("default", "redundant-10", "redundant-30"))
     }
     assert len(grids) == 1
+
+
+def test_any_profile_has_a_ladder() -> None:
+    assert ladder_of(PROFILES["default"]) == (
+        PROFILES["default"],
+        PROFILES["redundant-10"],
+        PROFILES["redundant-30"],
+    )
+    assert [p.fine_offsets for p in ladder_of(PROFILES["low-delay"])] == [(), (1,), (1,)]
 
 
 def test_bounds_must_fit_the_ladder() -> None:
