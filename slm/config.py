@@ -131,6 +131,7 @@ class AutoregressiveConfig(SpeechLMConfig):
         group_size: G, frames that one step of the Transformer writes (VALL-E 2): 1, 2 or 4.
         condition_drop: Share of training items without text and prompt; above 0 the model can be
             guided (`guidance.py`), 0.1 is usual.
+        guidance: Scale of the guidance with which the model speaks unless told otherwise; 1 is off.
     """
 
     model_type = "speechlm-ar"
@@ -140,10 +141,16 @@ class AutoregressiveConfig(SpeechLMConfig):
     residual_weight: float | int = 0.25
     group_size: int = 1
     condition_drop: float | int = 0.0
+    guidance: float | int = 1.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Refuse groups of sizes that nobody has tried."""
         super().__post_init__(**kwargs)
+        if not 1 <= self.guidance <= 10 or (self.guidance != 1 and not self.condition_drop):
+            raise ConfigError(
+                f"guidance is {self.guidance}; it must lie between 1 (off) and 10, and above 1 only with "
+                "condition_drop."
+            )
         if self.group_size not in GROUP_SIZES:
             raise ConfigError(
                 f"group_size is {self.group_size}; choose one of "

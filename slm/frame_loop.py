@@ -30,7 +30,8 @@ class _FrameSampler:
         self, model: AutoregressiveModel, sampling: SamplingConfig, rules: LogitsProcessorList
     ) -> None:
         self.model = model
-        self.guidance = sampling.guidance
+        given = sampling.guidance
+        self.guidance = float(model.config.guidance if given is None else given)
         masked = max(model.config.num_masked_books, 1)
         window = sampling.repetition_window
         if window is None:

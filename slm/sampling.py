@@ -45,8 +45,9 @@ class SamplingConfig:
         repetition_ratio: Share of the window above which a candidate is drawn again from the whole
             distribution (VALL-E 2, Chen et al. 2024, algorithm 1).
         max_silence_seconds: Longest silence inside an utterance and at its ends; 0 sets no limit.
-        guidance: Scale of classifier-free guidance; 1 is off, 1.5 to 3 lean on text and prompt, for
-            models trained with `condition_drop`. Doubles the work of a step.
+        guidance: Scale of classifier-free guidance; 1 is off, more leans on text and prompt, for models
+            trained with `condition_drop`; None is the model's own (`config.guidance`). Doubles the
+            work of a step.
     """
 
     temperature: float = 0.7
@@ -56,7 +57,7 @@ class SamplingConfig:
     repetition_window: int | None = None
     repetition_ratio: float = 0.1
     max_silence_seconds: float = 0.8
-    guidance: float = 1.0
+    guidance: float | None = None
 
     def __post_init__(self) -> None:
         if self.residual_temperature is None:
@@ -65,7 +66,7 @@ class SamplingConfig:
         for name in ("temperature", "residual_temperature"):
             if not 0 <= getattr(self, name) <= 10:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must lie between 0 and 10.")
-        if not 1 <= self.guidance <= 10:
+        if self.guidance is not None and not 1 <= self.guidance <= 10:
             raise ConfigError(f"guidance is {self.guidance}; it must lie between 1 (off) and 10.")
         if self.top_k < 0:
             raise ConfigError(f"top_k is {self.top_k}; it must be 0 (off) or more.")
