@@ -89,7 +89,9 @@ class MaskedModel(PreTrainedModel):
         initialize(module, self.config.code_size, self.config.num_layers)
         if module is self:  # after its children
             for chosen in self.chosen:
-                init.normal_(chosen.weight, std=_TOLD * self.config.code_size**-0.5)
+                init.normal_(
+                    cast(nn.Linear, chosen).weight, std=_TOLD * self.config.code_size**-0.5
+                )
         if isinstance(module, WindowAttention):
             initialize_window(module, self.config.num_layers)
         if isinstance(module, LevelHead):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from speechlm.transmission.masked_coding import MaskedFineCoder
 from speechlm.transmission.masked_model import MaskedModel
 
 SCRIPT = Path(__file__).resolve().parents[1] / "support" / "masked_hash.py"
+GOLDEN = Path(__file__).parent / "golden"
 SIZE = CODEC.codebook_size
 
 
@@ -115,6 +117,18 @@ def test_calls_that_do_not_fit_the_model_are_refused_on_both_sides() -> None:
             fine_coder.decode(b"abc", *fine.shape, base, is_known)
     with pytest.raises(ConfigError, match="not in 0 to 31"):
         fine_coder.encode(codes[2:, :2] - 32, codes[:2, :2], known[:2])
+
+
+def test_golden_blocks_are_written_and_read_for_ever() -> None:
+    """Written once by the profile as it first was; no change may ask for new ones."""
+    told = json.loads((GOLDEN / "masked.json").read_text(encoding="utf-8"))
+    fine_coder = MaskedFineCoder.load(GOLDEN / "integer-masked-1")
+    assert fine_coder.fingerprint == told["fingerprint"]
+    for block in told["blocks"]:
+        base, fine = np.array(block["base"]), np.array(block["fine"])
+        is_known, data = np.array(block["is_known"], dtype=bool), bytes.fromhex(block["bytes"])
+        assert fine_coder.encode(fine, base, is_known) == data
+        assert np.array_equal(fine_coder.decode(data, *fine.shape, base, is_known), fine)
 
 
 def test_old_kernels_and_two_threads_write_the_bytes_of_this_machine(tmp_path: Path) -> None:
