@@ -57,7 +57,8 @@ def say(
         float | None, typer.Option(help="Sample from the likeliest with this share.")
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="Lean on text and prompt, for models trained for it; 1 is off.")
+        float | None,
+        typer.Option(help="Lean on text and prompt, for models trained for it; 1 is off."),
     ] = None,
     max_silence: Annotated[
         float | None, typer.Option(min=0.0, help="Longest pause in seconds (0.8); 0 for no limit.")

@@ -60,6 +60,18 @@ class PacketCoder:
         """Books that may be sent, base and fine."""
         return self.num_base + self.num_levels
 
+    def require_levels(self, wanted: int | None) -> int:
+        """The number of fine levels that a profile asks for; None asks for all.
+
+        Raises:
+            ConfigError: If there are fewer.
+        """
+        if wanted is not None and wanted > self.num_levels:
+            raise ConfigError(
+                f"The profile sends {wanted} fine levels; there are {self.num_levels}."
+            )
+        return self.num_levels if wanted is None else wanted
+
     def encode(
         self,
         number: int,

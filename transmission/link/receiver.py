@@ -38,7 +38,7 @@ class Receiver:
     """A stream's other end. `push` what comes, in any order; `pull` samples as they are to be played.
 
     Time is what is pulled: a packet is late when its frames were needed for samples already pulled. Before
-    the first packet, and after the end, samples are zeros.
+    the first packet, and after the end, samples are zeros. One thread at a time may use it.
 
     Example:
         >>> receiver = Receiver(codec)
@@ -62,6 +62,10 @@ class Receiver:
         offset_samples: Place among the pulled samples where the stream's sample 0 is, or would have been
             before anything was stretched; None before the first packet.
         first_frame: The first frame that was to be played.
+
+    Raises:
+        ModelMismatch: If the coders do not fit the codec.
+        ConfigError: If the profile asks for more levels than there are.
     """
 
     def __init__(
@@ -83,7 +87,7 @@ class Receiver:
             own, base_coder.fingerprint, fine_coder.fingerprint, profile.has_context, session
         )
         self._coder = PacketCoder(self._identity, base_coder, fine_coder, verifies=False)
-        levels = self._coder.num_levels if profile.fine_levels is None else profile.fine_levels
+        levels = self._coder.require_levels(profile.fine_levels)
         self._codec, self.profile = codec, profile
         self._books_expected = self._coder.num_base + levels
         self._concealer = load_concealer("model", codec) if concealer is None else concealer
@@ -114,9 +118,7 @@ class Receiver:
         self._num_pulled = 0
         self._ready: list[Tensor] = []
         self._num_ready = 0
-        self._early = (
-            config.synthesis_reach
-        )  # by how much the decoder holds back, once it has begun
+        self._early = config.synthesis_reach  # what the decoder holds back of the first frame
         self._level = torch.ones(self._hop)
         self._latent = torch.zeros(config.latent_size, device=codec.device)
         self._unheard = 0  # frames that were concealed beyond the newest one that was heard of

@@ -97,7 +97,7 @@ class Sender:
         self.statistics = SenderStatistics()
         self.profile = profile
         self._coder = PacketCoder(self.identity, base_coder, fine_coder, verifies=verifies)
-        self._num_levels = self._levels_of(profile)
+        self._num_levels = self._coder.require_levels(profile.fine_levels)
         self._stream = CodecStream(codec, self._coder.num_books)
         self._hop, self._ahead = own.hop_length, codec.config.encoder_lookahead_samples
         self._most = block_frames(codec.device, 1) * self._hop
@@ -128,7 +128,7 @@ class Sender:
             raise ConfigError(
                 f"While a stream runs, its {', '.join(same)} stay; change offsets and levels only."
             )
-        self._num_levels = self._levels_of(profile)
+        self._num_levels = self._coder.require_levels(profile.fine_levels)
         self.profile = profile
 
     def push(self, samples: Tensor | NDArray[np.floating]) -> list[bytes]:
@@ -242,13 +242,6 @@ class Sender:
                 told.num_base_codes += num_base * block.num_frames
                 told.num_base_bytes += len(block.data)
         return packed
-
-    def _levels_of(self, profile: LinkProfile) -> int:
-        most = self._coder.num_levels
-        levels = most if profile.fine_levels is None else profile.fine_levels
-        if levels > most:
-            raise ConfigError(f"The profile sends {levels} fine levels; there are {most}.")
-        return levels
 
     def _require_open(self) -> None:
         if self._end is not None:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+from tiny_codecs import tiny_codec
 from tiny_links import Listener, decoded, packets_of, random_codes
 
 from speechlm.errors import ConfigError, UnsupportedAudio
@@ -263,6 +264,14 @@ def test_what_is_no_signal_is_refused_and_not_taken_in(
         sender.push_codes(torch.zeros(5, 1, dtype=torch.long))
     with pytest.raises(ConfigError, match="levels"):
         Sender(codec, LinkProfile(fine_levels=4))
+
+
+def test_a_codec_without_fine_books_has_links_too(signal: torch.Tensor) -> None:
+    plain = tiny_codec(num_codebooks=3, num_masked_books=3)
+    sent = send_signal(plain, signal)
+    heard = receive_signal(plain, sent)
+    assert torch.equal(heard.waveform, plain.synthesize(plain.tokenize([signal]))[0])
+    assert heard.statistics.fine_received == 0 and heard.statistics.fine_share == 1
 
 
 def test_a_signal_without_samples_needs_no_packet(codec: CodecModel) -> None:
