@@ -1,4 +1,4 @@
-"""Corpora: `prepare`, `tokenize`, `align` and `pieces`."""
+"""Corpora: `prepare`, `perturb`, `tokenize`, `align` and `pieces`."""
 
 from __future__ import annotations
 
@@ -136,6 +136,26 @@ def prepare(
         seed=seed,
         workers=workers,
         plot=True,
+    )
+    typer.echo(summary.report())
+
+
+@app.command()
+def perturb(
+    manifest: Annotated[Path, typer.Argument(help="manifest.jsonl that `prepare` wrote.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the copies and their manifest.")],
+    copies: Annotated[int, typer.Option(help="Of each speaker.")] = 1,
+    max_speed: Annotated[
+        float, typer.Option(help="Rate and pitch change by up to this factor; 1: not at all.")
+    ] = 1.15,
+    seed: Seed = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that share the work.")] = 1,
+) -> None:
+    """Copy training speech into other voices, rooms and microphones; run again to resume."""
+    from ..data_prep.perturb import perturb_manifest
+
+    summary = perturb_manifest(
+        manifest, out, copies=copies, max_speed=max_speed, seed=seed, workers=workers
     )
     typer.echo(summary.report())
 

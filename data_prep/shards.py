@@ -32,6 +32,7 @@ __all__ = [
     "TokenRow",
     "TokenShards",
     "codes_of",
+    "open_datasets",
     "write_shard",
 ]
 
@@ -190,3 +191,45 @@ class _Small:
             np.concatenate(lengths) if lengths else np.zeros(0, dtype=np.int64),
             speakers,
         )
+
+
+def open_datasets(
+    folders: Sequence[str | os.PathLike[str]],
+    *,
+    split: str | None = None,
+    codec: CodecIdentity | None = None,
+    max_damaged_share: float = 0.0,
+) -> list[TokenShards]:
+    """Open several datasets of one codec, in their order; one may be named twice, to be heard twice.
+
+    A dataset without rows of the split is passed over, as long as another has some: copies made by
+    `speechlm perturb` hold out nobody.
+
+    Args:
+        folders: As a recipe's `shards` names them.
+        split: As of `TokenShards`.
+        codec: That all must be of; without it, the first dataset's.
+        max_damaged_share: As of `TokenShards`, in each.
+
+    Raises:
+        ConfigError: If no folder is named.
+        CorpusError: As `TokenShards`, or if no dataset has rows of the split.
+        CorruptShard, ModelMismatch: As `TokenShards`.
+    """
+    if not folders:
+        raise ConfigError(
+            "shards is empty; name at least one folder written by `speechlm tokenize`."
+        )
+    opened: list[TokenShards] = []
+    for folder in folders:
+        index = read_index(Path(folder))
+        codec = codec or index.codec
+        if len(folders) > 1 and split and all(r.split != split for r in index.shards):
+            codec.require(index.codec, f"The token dataset {folder}")
+            continue
+        shards = TokenShards(folder, split=split, codec=codec, max_damaged_share=max_damaged_share)
+        opened.append(shards)
+    if not opened:
+        named = ", ".join(map(str, folders))
+        raise CorpusError(f"None of the token datasets {named} has rows in the split {split!r}.")
+    return opened

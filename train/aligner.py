@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data_prep.shards import TokenRow, TokenShards
+from ..data_prep.shards import TokenRow, open_datasets
 from ..errors import ConfigError
 from ..slm.aligner import AlignerConfig, AlignerModel, padded
 from ..slm.text import SymbolTable, is_speakable
@@ -36,14 +36,8 @@ class AlignerTask:
 
     def __init__(self, config: AlignerTraining) -> None:
         self.config = config
-        if not config.shards:
-            raise ConfigError(
-                "shards is empty; name at least one folder written by `speechlm tokenize`."
-            )
-        first = TokenShards(config.shards[0])
-        datasets = [first] + [
-            TokenShards(folder, codec=first.identity) for folder in config.shards[1:]
-        ]
+        datasets = open_datasets(config.shards)
+        first = datasets[0]
         self.frame_rate_hz = first.identity.frame_rate_hz
         longest = config.max_seconds * self.frame_rate_hz
         rows = [

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data_prep.shards import TokenShards
+from ..data_prep.shards import open_datasets
 from ..errors import ConfigError
 from ..tokenizer.codec import CodecModel, load_codec
 from ..tokenizer.codes import CodecIdentity
@@ -43,18 +43,9 @@ class CodeTask:
     """
 
     def __init__(self, folders: Sequence[str], codec: str | None, seed: int) -> None:
-        if not folders:
-            raise ConfigError(
-                "shards is empty; name at least one folder written by `speechlm tokenize`."
-            )
-        first = TokenShards(folders[0], split="train")
-        self.identity: CodecIdentity = first.identity
-        self._train = [first] + [
-            TokenShards(folder, split="train", codec=self.identity) for folder in folders[1:]
-        ]
-        self._valid = [
-            TokenShards(folder, split="valid", codec=self.identity) for folder in folders
-        ]
+        self._train = open_datasets(folders, split="train")
+        self.identity: CodecIdentity = self._train[0].identity
+        self._valid = open_datasets(folders, split="valid", codec=self.identity)
         self._folder = folders[0]
         self.codec: CodecModel | None = None
         if codec is not None:

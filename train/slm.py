@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data_prep.shards import TokenRow, TokenShards
+from ..data_prep.shards import TokenRow, TokenShards, open_datasets
 from ..errors import ConfigError
 from ..slm.attention_prior import prior_strength
 from ..slm.autoregressive import AutoregressiveModel, AutoregressiveOutput
@@ -70,20 +70,15 @@ class LanguageModelTask:
 
     def __init__(self, config: LanguageModelTraining) -> None:
         self.config = config
-        if not config.shards:
-            raise ConfigError(
-                "shards is empty; name at least one folder written by `speechlm tokenize`."
-            )
-        first = self._open(config.shards[0], "train", None)
-        self.train_shards = [first] + [
-            self._open(folder, "train", first.identity) for folder in config.shards[1:]
-        ]
-        self.valid_shards = [
-            self._open(folder, "valid", first.identity) for folder in config.shards
-        ]
+        share = config.max_damaged_share
+        self.train_shards = open_datasets(config.shards, split="train", max_damaged_share=share)
+        first = self.train_shards[0]
+        self.valid_shards = open_datasets(
+            config.shards, split="valid", codec=first.identity, max_damaged_share=share
+        )
         if first.num_books != first.identity.num_codebooks:
             raise ConfigError(
-                f"{config.shards[0]} holds {first.num_books} of {first.identity.num_codebooks} books; "
+                f"{first.folder} holds {first.num_books} of {first.identity.num_codebooks} books; "
                 "tokenize with all of them to train a language model."
             )
         torch.manual_seed(config.run.seed)
@@ -105,10 +100,6 @@ class LanguageModelTask:
         if isinstance(self.symbols, PieceTokenizer):
             read.append(hashlib.sha256(self.symbols.model).hexdigest())
         self.fingerprint = hashlib.sha256(json.dumps(read).encode()).hexdigest()
-
-    def _open(self, folder: str, split: str, codec: CodecIdentity | None) -> TokenShards:
-        share = self.config.max_damaged_share
-        return TokenShards(folder, split=split, codec=codec, max_damaged_share=share)
 
     def _model(
         self, codec: CodecIdentity

@@ -10,8 +10,14 @@ from token_datasets import CODEC, OTHER, make_row, same, write_dataset
 
 from speechlm.data_prep.card import finish_dataset
 from speechlm.data_prep.receipts import INDEX_NAME, finished_shard, sha256_of
-from speechlm.data_prep.shards import ROWS_PER_GROUP, TokenRow, TokenShards, write_shard
-from speechlm.errors import CorpusError, CorruptCodes, CorruptShard, ModelMismatch
+from speechlm.data_prep.shards import (
+    ROWS_PER_GROUP,
+    TokenRow,
+    TokenShards,
+    open_datasets,
+    write_shard,
+)
+from speechlm.errors import ConfigError, CorpusError, CorruptCodes, CorruptShard, ModelMismatch
 
 
 @pytest.fixture
@@ -143,6 +149,22 @@ def test_an_unknown_or_empty_split_is_an_error(dataset):
         TokenShards(dataset[0], split="dev")
     with pytest.raises(CorpusError, match="no rows in the split 'test'"):
         TokenShards(dataset[0], split="test")
+
+
+def test_datasets_are_opened_together_and_need_not_all_hold_out_rows(dataset, tmp_path):
+    folder, _ = dataset
+    write_dataset(tmp_path / "copies", [[make_row(i, 9) for i in range(3)]])
+    write_dataset(tmp_path / "other", [[make_row(0, 9)]], codec=OTHER)
+    twice = [tmp_path / "copies", folder, folder]
+    assert [len(shards) for shards in open_datasets(twice, split="train")] == [3, 74, 74]
+    assert [shards.folder for shards in open_datasets(twice, split="valid")] == [folder, folder]
+    with pytest.raises(CorpusError, match=r"None of the token datasets .* 'test'"):
+        open_datasets(twice, split="test")
+    for split in ("train", "valid"):  # also where it would be passed over
+        with pytest.raises(ModelMismatch, match="tokenize again"):
+            open_datasets([folder, tmp_path / "other"], split=split)
+    with pytest.raises(ConfigError, match="shards is empty"):
+        open_datasets([])
 
 
 @pytest.mark.parametrize("column", ["codes", "num_samples", "num_frames", "durations"])

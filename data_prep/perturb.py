@@ -1,0 +1,180 @@
+"""A manifest in, the same utterances in other voices, rooms and microphones out.
+
+All utterances of a speaker are changed alike in one copy, which is a speaker of its own: a prompt and what it
+asks for stay one voice in one room. Copies of training speakers only are made, since a held-out speaker's
+copy in training would give its words away, and one in the held-out part would measure the change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..errors import ConfigError, CorpusError
+from ..tokenizer.audio import encode_audio, inspect_audio, read_audio
+from ..tokenizer.files import write_atomically
+from .acoustics import Surroundings
+from .manifest import Utterance, read_manifest, write_manifest
+from .output import counted, make_folder
+
+AUDIO_FOLDER = "audio"
+_SETTINGS = "perturb.json"
+_MOST_SPEED = 1.5  # beyond it speech is no longer anybody's
+_MOST_COPIES = 100
+
+
+@dataclass(frozen=True)
+class PerturbSummary:
+    """What was made.
+
+    Attributes:
+        folder: Where it lies.
+        utterances: Recordings in the new manifest.
+        speakers: Speakers in it.
+        hours: Of sound.
+        held_out: Utterances that were left alone, since they are not for training.
+    """
+
+    folder: Path
+    utterances: int
+    speakers: int
+    hours: float
+    held_out: int
+
+    def report(self) -> str:
+        """One sentence for a person, two if something was left alone."""
+        said = (
+            f"{self.folder}: {counted(self.utterances, 'utterance')} of "
+            f"{counted(self.speakers, 'speaker')}, {self.hours:.2f} hours."
+        )
+        if self.held_out:
+            said += f" {counted(self.held_out, 'held-out utterance')} left alone."
+        return said
+
+
+def perturb_manifest(
+    manifest: Path,
+    out: Path,
+    *,
+    copies: int = 1,
+    max_speed: float = 1.15,
+    seed: int = 0,
+    workers: int = 1,
+    progress: bool = True,
+) -> PerturbSummary:
+    """Write changed copies of every training utterance, with texts, phonemes and durations that fit.
+
+    Writes `manifest.jsonl`, `perturb.json` (from what it was made) and `audio/*.flac`. Run again, it goes on
+    where it stopped.
+
+    Args:
+        manifest: As `prepare` wrote it.
+        out: Folder for the copies; the recordings themselves stay where they are.
+        copies: Of each speaker; copy `n` of speaker `s` is the speaker `s~n`.
+        max_speed: Speeds lie between this and its inverse; 1 changes none.
+        seed: Another one gives other copies.
+        workers: Threads that share the work.
+        progress: Show a bar.
+
+    Raises:
+        ConfigError: If a number makes no sense, or the folder holds copies made otherwise.
+        CorpusError: If the manifest is damaged or has no utterance for training.
+        UnsupportedAudio: If a recording cannot be read.
+    """
+    if not 1 <= copies <= _MOST_COPIES:
+        raise ConfigError(f"{copies} copies cannot be made; give 1 to {_MOST_COPIES}.")
+    if not 1 <= max_speed <= _MOST_SPEED:
+        raise ConfigError(f"The speed {max_speed:g} is not within 1 to {_MOST_SPEED}.")
+    utterances = read_manifest(manifest)
+    training = [utterance for utterance in utterances if utterance.split == "train"]
+    if not training:
+        raise CorpusError(f"{manifest} has no utterance for training; copies are made of those.")
+    _claim(make_folder(out), training, {"copies": copies, "max_speed": max_speed, "seed": seed})
+    make_folder(out / AUDIO_FOLDER)
+    jobs = [(utterance, copy) for copy in range(1, copies + 1) for utterance in training]
+
+    def make(job: tuple[Utterance, int]) -> Utterance:
+        return _copy(*job, out / AUDIO_FOLDER, seed, max_speed)
+
+    with ThreadPoolExecutor(workers) as pool:
+        bar = tqdm(total=len(jobs), desc="perturb", unit="utterance", disable=not progress)
+        made = []
+        with bar:
+            for changed in pool.map(make, jobs):
+                made.append(changed)
+                bar.update()
+    write_manifest(out / "manifest.jsonl", made)
+    return PerturbSummary(
+        folder=out,
+        utterances=len(made),
+        speakers=len({utterance.speaker for utterance in made}),
+        hours=sum(utterance.seconds for utterance in made) / 3600,
+        held_out=len(utterances) - len(training),
+    )
+
+
+def surroundings_of(speaker: str, copy: int, seed: int, max_speed: float) -> Surroundings:
+    """What a copy of a speaker sounds like: the same in every run and on every machine."""
+    return Surroundings.draw(_chance("surroundings", speaker, copy, seed), max_speed)
+
+
+def _copy(utterance: Utterance, copy: int, folder: Path, seed: int, max_speed: float) -> Utterance:
+    # whoever has no name is nobody's neighbour
+    around = surroundings_of(utterance.speaker or utterance.id, copy, seed, max_speed)
+    chance = _chance("place", utterance.id, copy, seed)
+    digest = hashlib.sha256(f"{utterance.id}~{copy}".encode("utf-8", "surrogateescape"))
+    path = folder / f"{digest.hexdigest()[:24]}.flac"
+    if not path.is_file():
+        sampling_rate = inspect_audio(utterance.audio).sampling_rate
+        waveform = read_audio(utterance.audio, sampling_rate).numpy()
+        placed = torch.from_numpy(around.place(waveform, sampling_rate, chance))
+        write_atomically(path, encode_audio(placed, sampling_rate, path.suffix))
+    durations = utterance.durations_s
+    return replace(
+        utterance,
+        id=f"{utterance.id}~{copy}",
+        audio=path.absolute(),
+        seconds=inspect_audio(path).seconds,
+        speaker=f"{utterance.speaker}~{copy}" if utterance.speaker else "",
+        durations_s=None if durations is None else tuple(d / around.speed for d in durations),
+        cleaning=None,  # it was measured on the recording, not on its copy
+    )
+
+
+def _chance(*parts: object) -> np.random.Generator:
+    """Numbers that depend on all parts and on nothing else."""
+    name = "\0".join(str(part) for part in parts).encode("utf-8", "surrogateescape")
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(name).digest()[:16], "big"))
+
+
+def _claim(out: Path, training: Sequence[Utterance], asked: dict[str, object]) -> None:
+    """Take the folder for these copies; audio of other ones is not to be taken for theirs.
+
+    Raises:
+        ConfigError: If the folder holds other copies.
+    """
+    digest = hashlib.sha256()
+    for utterance in training:
+        row = (utterance.id, str(utterance.audio), utterance.speaker, utterance.seconds)
+        digest.update(repr(row).encode("utf-8", "surrogateescape"))
+    asked = asked | {"manifest": digest.hexdigest()[:16]}
+    path = out / _SETTINGS
+    if not path.is_file():
+        write_atomically(path, (json.dumps(asked, indent=2) + "\n").encode())
+        return
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        found = None
+    if found != asked:
+        raise ConfigError(
+            f"{out} holds copies of another manifest or with other settings; name another folder."
+        )
