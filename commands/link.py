@@ -228,7 +228,9 @@ def receive(
             recording.write,
             wait_seconds=wait,
             idle_seconds=idle,
-            on_second=lambda seconds: lines.write(seconds=seconds, statistics=told),
+            on_second=lambda seconds: lines.write(
+                seconds=seconds, place_seconds=receiver.place_seconds, statistics=told
+            ),
         )
         lines.write(
             sample_0_heard_at=player.sample_0_heard_at,

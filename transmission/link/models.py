@@ -14,11 +14,44 @@ from ..models import WEIGHTS, load_entropy_model
 from ..static_table import StaticTable, StaticTableModel
 from .coders import RawBlockCoder, RawFineCoder, StaticFineCoder, SymbolBlockCoder
 from .concealers import RepetitionConcealer, SilenceConcealer
+from .packet import StreamIdentity
+from .packet_coder import PacketCoder
+from .profile import LinkProfile
 from .protocols import BlockCoder, Concealer, FineCoder
 
 CONCEALMENTS = ("model", "repeat", "silence")
 MASKED = WEIGHTS / "masked"
 TABLE = WEIGHTS / "static.safetensors"
+
+
+def stream_coder(
+    codec: CodecIdentity,
+    profile: LinkProfile,
+    base_coder: BlockCoder | None,
+    fine_coder: FineCoder | None,
+    session: int | None,
+    *,
+    verifies: bool,
+) -> PacketCoder:
+    """What both ends of a stream make its packets with, and its identity.
+
+    Args:
+        codec: Whose codes are sent.
+        profile: The stream's.
+        base_coder, fine_coder: The best that ship for the codec where not given.
+        session: Number of the stream.
+        verifies: As in `PacketCoder`.
+
+    Raises:
+        ModelMismatch: If the coders do not fit the codec.
+    """
+    base_coder = shipped_base_coder(codec) if base_coder is None else base_coder
+    fine_coder = shipped_fine_coder(codec) if fine_coder is None else fine_coder
+    has_context = profile.has_context
+    identity = StreamIdentity(
+        codec, base_coder.fingerprint, fine_coder.fingerprint, has_context, session
+    )
+    return PacketCoder(identity, base_coder, fine_coder, verifies=verifies)
 
 
 def shipped_base_coder(codec: CodecIdentity) -> BlockCoder:

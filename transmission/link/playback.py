@@ -48,20 +48,21 @@ class DeferredPlayback(Playback):
         super().__init__(codec, noise_seed)
         self._latents: list[Tensor] = []
         self._faded_by: list[Tensor] = []
-        self._num_given = 0
+        self._num_frames = self._num_given = 0
 
     def play(self, latents: Tensor, gains: Tensor) -> Tensor:
         """As many zeros as there would be samples."""
         self._latents.append(latents)
         self._faded_by.append(gains)
-        hop, reach = self._codec.config.hop_length, self._codec.config.synthesis_reach
-        count = len(latents) * hop - (0 if self._num_given else reach)
-        self._num_given += count
-        return torch.zeros(count)
+        self._num_frames += len(latents)
+        return self._given(self._codec.config.synthesis_reach)
 
     def end(self) -> Tensor:
         """The zeros that are left."""
-        total = sum(map(len, self._faded_by))
+        return self._given(0)
+
+    def _given(self, held_back: int) -> Tensor:
+        total = max(0, self._num_frames * self._codec.config.hop_length - held_back)
         count, self._num_given = total - self._num_given, total
         return torch.zeros(count)
 

@@ -10,17 +10,15 @@ from torch import Tensor
 
 from ...errors import ConfigError, CorruptStream
 from ...tokenizer.codec import CodecModel
-from .concealers import SilenceConcealer, latent_of
-from .fading import Fading
 from .frame_store import FrameStore
-from .models import load_concealer, shipped_base_coder, shipped_fine_coder
+from .models import load_concealer, stream_coder
 from .packet import ForeignPacket, Packet, StreamIdentity, unpack_packet
-from .packet_coder import PacketCoder
 from .packet_log import PacketLog
 from .playback import Playback
 from .playout import Playout
 from .profile import PROFILES, LinkProfile
 from .protocols import BlockCoder, Concealer, FineCoder
+from .rendering import FrameRenderer
 from .reports import ReceiverReport
 from .statistics import LinkStatistics
 from .stretch import most_samples, stretched
@@ -61,7 +59,6 @@ class Receiver:
         statistics: What became of packets and frames.
         offset_samples: Place among the pulled samples where the stream's sample 0 is, or would have been
             before anything was stretched; None before the first packet.
-        first_frame: The first frame that was to be played.
 
     Raises:
         ModelMismatch: If the coders do not fit the codec.
@@ -81,16 +78,10 @@ class Receiver:
         fine_needs: tuple[int, int] = (0, 0),
     ) -> None:
         own, config = codec.identity, codec.config
-        base_coder = shipped_base_coder(own) if base_coder is None else base_coder
-        fine_coder = shipped_fine_coder(own) if fine_coder is None else fine_coder
-        self._identity = StreamIdentity(
-            own, base_coder.fingerprint, fine_coder.fingerprint, profile.has_context, session
-        )
-        self._coder = PacketCoder(self._identity, base_coder, fine_coder, verifies=False)
+        self._coder = stream_coder(own, profile, base_coder, fine_coder, session, verifies=False)
+        self._identity = self._coder.identity
         levels = self._coder.require_levels(profile.fine_levels)
         self._codec, self.profile = codec, profile
-        self._books_expected = self._coder.num_base + levels
-        self._concealer = load_concealer("model", codec) if concealer is None else concealer
         self._hop, self._rate = config.hop_length, config.sampling_rate
         self._frame_rate = config.frame_rate_hz
         self.statistics = LinkStatistics()
@@ -103,25 +94,27 @@ class Receiver:
             round(profile.jitter_seconds * self._rate),
             round(profile.max_jitter_seconds * self._rate),
         )
-        is_silent = isinstance(self._concealer, SilenceConcealer)
-        hold, fade = (0.0, 0.0) if is_silent else (profile.hold_seconds, profile.fade_seconds)
-        self._fading = Fading(self._hop, round(hold * self._rate), round(fade * self._rate))
+        self._renderer = FrameRenderer(
+            codec,
+            self._store,
+            profile,
+            load_concealer("model", codec) if concealer is None else concealer,
+            self._coder.num_base,
+            self._coder.num_base + levels,
+            self.statistics,
+            fine_needs,
+        )
         self._playback = Playback(codec) if playback is None else playback
-        self._fine_needs = fine_needs
         self._levels_seen: dict[int, int] = {}
         self._waiting: list[Packet] = []
         self._astray = (0, 0, 0)  # packets in a row, samples pulled at the first, frame of the last
         self._end: int | None = None
         self._is_over = False
         self.offset_samples: int | None = None
-        self.first_frame = 0
         self._num_pulled = 0
         self._ready: list[Tensor] = []
         self._num_ready = 0
         self._early = config.synthesis_reach  # what the decoder holds back of the first frame
-        self._level = torch.ones(self._hop)
-        self._latent = torch.zeros(config.latent_size, device=codec.device)
-        self._unheard = 0  # frames that were concealed beyond the newest one that was heard of
         self._pulled_at: float | None = None
         self._last_pull = 0
         self._phase = 0.0
@@ -137,9 +130,17 @@ class Receiver:
         return self._is_over
 
     @property
-    def next_frame(self) -> int | None:
-        """The frame that is decoded next; None before the first packet."""
-        return self._playout.next_frame
+    def place_seconds(self) -> float | None:
+        """Seconds of the sender's signal up to which samples were pulled; None before the first packet."""
+        if self._playout.next_frame is None:
+            return None
+        held = self._codec.config.synthesis_reach - self._early
+        return (self._playout.next_frame * self._hop - held - self._num_ready) / self._rate
+
+    @property
+    def first_frame(self) -> int:
+        """The first frame that was to be played; 0 before the first packet."""
+        return self._renderer.first_frame
 
     @property
     def num_ready(self) -> int:
@@ -165,11 +166,9 @@ class Receiver:
             if self._log.is_known(found):
                 told.duplicate += 1
                 return
-            next_frame = self._playout.next_frame
-            is_late = next_frame is not None and found.newest < next_frame
             needed = self._coder.frames_needed(found)
-            base = {} if is_late else self._coder.decode_base(found)
-            fine = {} if needed or is_late else self._coder.decode_fine(found, base)
+            base = self._coder.decode_base(found)
+            fine = {} if needed else self._coder.decode_fine(found, base)
         except ForeignPacket:
             told.foreign += 1
             return
@@ -184,12 +183,10 @@ class Receiver:
         elif self._is_astray(found):
             return
         next_frame = self._playout.next_frame or 0
-        self._log.add(found, is_late=is_late)
+        self._log.add(found, is_late=found.newest < next_frame)
         self._count_fine(found)
         self._watch(found, seconds, arrival_seconds)
-        self._recover_unheard()
-        if is_late:
-            return
+        self._renderer.hear_of(self._log.newest or 0, next_frame)
         own = found.own_frames
         for frame, codes in base.items():
             if frame >= next_frame:
@@ -240,7 +237,7 @@ class Receiver:
         self._add(torch.zeros(wait + self._early))
         begin = self._num_pulled + self._num_ready
         if self.offset_samples is None:
-            self.offset_samples, self.first_frame = begin - first * self._hop, first
+            self.offset_samples, self._renderer.first_frame = begin - first * self._hop, first
 
     def _is_astray(self, packet: Packet) -> bool:
         """Whether a packet is far from what is played; many of them in a row move playout to them."""
@@ -256,11 +253,13 @@ class Receiver:
             count, since = 0, self._num_pulled
         self._astray = (count + 1, since, newest)
         is_long = self._num_pulled - since >= _ASTRAY_SECONDS * self._rate
-        if count + 1 >= _ASTRAY_PACKETS and is_long and packet.own_frames:
+        is_moved = count + 1 >= _ASTRAY_PACKETS and is_long and not self._is_over
+        if is_moved and packet.own_frames:
             self._astray = (0, 0, 0)
             self._store.clear()
             self._levels_seen.clear()
-            self._waiting, self._end, self._unheard = [], None, 0
+            self._renderer.restart()
+            self._waiting, self._end = [], None
             self._log.restart(newest)
             self.statistics.restarts += 1
             self._begin(packet, None)
@@ -314,29 +313,18 @@ class Receiver:
                 if frame >= next_frame:
                     self._store.add_fine(frame, codes)
 
-    def _recover_unheard(self) -> None:
-        """Count what was concealed before anyone knew that these frames exist."""
-        newest, next_frame = self._log.newest, self._playout.next_frame or 0
-        if self._unheard and newest is not None:
-            first = next_frame - self._unheard
-            known = min(max(0, newest + 1 - first), self._unheard)
-            self.statistics.concealed += known
-            self._unheard -= known
-
     def _decode(self, count: int) -> None:
         """Decode the frames that must be played now, and those behind them that are whole already."""
         latents: list[Tensor] = []
-        gains = []
+        gains: list[Tensor] = []
         while True:
             frame = self._playout.next_frame or 0
-            is_whole = self._store.num_known(frame) >= self._books_expected
-            is_whole &= not any(self._fine_needs)  # which ask for what may still come
-            most = count + _TOGETHER_FRAMES - 1 if is_whole else count
+            most = count + _TOGETHER_FRAMES - 1 if self._renderer.is_final(frame) else count
             if len(latents) >= most or (self._end is not None and frame > self._end):
                 break
-            latents.append(self._next_latent(frame))
-            gain = self._fading.next(is_lost=not self._store.num_known(frame))
-            gains.append(self._level if gain is None else gain)
+            latent, gain = self._renderer.next(frame, self._log.newest)
+            latents.append(latent)
+            gains.append(gain)
             self._playout.next_frame = frame + 1
         samples = torch.zeros(0)
         if latents:
@@ -354,38 +342,9 @@ class Receiver:
         self._add(samples)
         self._forget(self._playout.next_frame or 0)
 
-    def _next_latent(self, frame: int) -> Tensor:
-        """What the decoder plays for a frame, which is counted."""
-        told, (before, behind) = self.statistics, self._fine_needs
-        known = self._store.num_known(frame)
-        around = range(max(frame - before, self.first_frame), frame + behind + 1)
-        if known and any(self._store.base(other) is None for other in around):
-            self._store.drop_fine(frame)
-            known = self._coder.num_base
-        newest = self._log.newest
-        told.played += 1
-        if known:
-            told.repaired += self._store.is_repaired(frame)
-            told.partial += known < self._books_expected
-            told.fine_used += known - self._coder.num_base
-        elif newest is not None and frame > newest:
-            self._unheard += 1
-        else:
-            told.concealed += 1
-        if known >= self._books_expected:
-            codes = self._store.window(frame, frame + 1)[:known, 0]
-            self._latent = latent_of(self._codec, codes)
-            return self._latent
-        past, future = self._concealer.past_frames, self._concealer.future_frames
-        window = self._store.window(frame - past, frame + future + 1)
-        # in silence, far from every frame, there is nothing to guess from
-        if not self._fading.is_silent or bool((window >= 0).any()):
-            self._latent = self._concealer.latent(window, past).to(self._latent.device)
-        return self._latent
-
     def _forget(self, next_frame: int) -> None:
         self._log.pass_frames(next_frame)
-        self._store.forget(next_frame - max(self._concealer.past_frames, self._fine_needs[0]))
+        self._store.forget(next_frame - self._renderer.past_frames)
         oldest = next_frame - int(_KEPT_SECONDS * self._frame_rate)
         for frame in [frame for frame in self._levels_seen if frame < oldest]:
             del self._levels_seen[frame]

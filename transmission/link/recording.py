@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -81,7 +82,7 @@ class LinkLog:
         self._file: IO[str] | None = None if path is None else path.open("w", encoding="utf-8")
 
     def write(self, **values: Any) -> None:
-        """Add a line; dataclasses become objects."""
+        """Add a line with the time, on `time.monotonic`, and the memory held; dataclasses become objects."""
         if self._file is None:
             return
         plain = {
@@ -90,7 +91,9 @@ class LinkLog:
             else value
             for name, value in values.items()
         }
-        self._file.write(json.dumps({**plain, "memory_mib": memory_mib()}) + "\n")
+        self._file.write(
+            json.dumps({"at": time.monotonic(), **plain, "memory_mib": memory_mib()}) + "\n"
+        )
         self._file.flush()
 
     def __enter__(self) -> LinkLog:

@@ -14,9 +14,8 @@ from ...errors import ConfigError
 from ...tokenizer.blocks import is_finite
 from ...tokenizer.codec import CodecModel
 from ...tokenizer.stream import CodecStream, as_samples, block_frames
-from .models import shipped_base_coder, shipped_fine_coder
-from .packet import StreamIdentity, pack_packet
-from .packet_coder import PacketCoder
+from .models import stream_coder
+from .packet import pack_packet
 from .profile import PROFILES, LinkProfile
 from .protocols import BlockCoder, FineCoder, IntArray
 
@@ -85,18 +84,11 @@ class Sender:
         verifies: bool = True,
     ) -> None:
         own = codec.identity
-        base_coder = shipped_base_coder(own) if base_coder is None else base_coder
-        fine_coder = shipped_fine_coder(own) if fine_coder is None else fine_coder
-        self.identity = StreamIdentity(
-            own,
-            base_coder.fingerprint,
-            fine_coder.fingerprint,
-            profile.has_context,
-            secrets.randbelow(1 << 16) if session is None else session,
-        )
+        session = secrets.randbelow(1 << 16) if session is None else session
+        self._coder = stream_coder(own, profile, base_coder, fine_coder, session, verifies=verifies)
+        self.identity = self._coder.identity
         self.statistics = SenderStatistics()
         self.profile = profile
-        self._coder = PacketCoder(self.identity, base_coder, fine_coder, verifies=verifies)
         self._num_levels = self._coder.require_levels(profile.fine_levels)
         self._stream = CodecStream(codec, self._coder.num_books)
         self._hop, self._ahead = own.hop_length, codec.config.encoder_lookahead_samples
@@ -114,8 +106,8 @@ class Sender:
 
     @property
     def num_levels(self) -> int:
-        """Fine levels that there are."""
-        return self._coder.num_levels
+        """Fine levels that are sent."""
+        return self._num_levels
 
     def adapt(self, profile: LinkProfile) -> None:
         """From the next packet on, send other copies or levels; receivers need not be told.
@@ -142,7 +134,7 @@ class Sender:
         samples = as_samples(samples)
         if samples.dim() != 1 or not is_finite(samples):
             self._stream.push(samples)  # refuses it
-        self._waiting.append(samples)
+        self._waiting.append(samples.clone())  # callers may use their buffer again
         self._num_samples += len(samples)
         # frames of a packet are encoded together: nobody waits for the first one alone
         last = self.profile.last_frame(self._num_packets)

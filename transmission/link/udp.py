@@ -101,7 +101,7 @@ def send_stream(
         sender: What makes packets of it.
         blocks: Its samples, in pieces.
         link: An open socket, on which reports come back.
-        address: Where to send.
+        address: Where to send; reports are taken from there only.
         channel: Faults that are played on this side, before the real network's.
         adaptation: What reports change; nothing if not given.
         speed: Seconds of the signal in a second.
@@ -109,7 +109,11 @@ def send_stream(
 
     Returns:
         The clock on which the signal's sample 0 was spoken at 0.
+
+    Raises:
+        OSError: If there is no such address.
     """
+    link.connect(address)  # names are looked up once, and strangers' bytes never seen
     rate = sender.identity.codec.sampling_rate
     channel = Channel() if channel is None else channel
     stream = RtpStream(sender.identity.number, sender.identity.codec.hop_length)
@@ -119,7 +123,7 @@ def send_stream(
         """Send what is due until the next block, and take in reports."""
         while True:
             for _, packet in channel.receive(clock.now()):
-                _send(link, packet, address)
+                _send(link, packet)
             next_arrival = channel.next_arrival
             due = until if next_arrival is None else min(until, next_arrival)
             if select.select([link], [], [], clock.left(due))[0]:
@@ -144,7 +148,7 @@ def send_stream(
     while channel.next_arrival is not None:
         deliver(channel.next_arrival)
     for _ in range(_GOODBYES):
-        _send(link, pack_goodbye(sender.identity.number), address)
+        _send(link, pack_goodbye(sender.identity.number))
     return clock
 
 
@@ -251,8 +255,9 @@ class StreamPlayer:
         for data, peer in _received(self._link):
             now = self.clock.now()
             if is_rtcp(data):
-                if self._peer and unpack_goodbye(data) == self._source:
-                    self._goodbye_at = now if self._goodbye_at is None else self._goodbye_at
+                is_end = peer == self._peer and unpack_goodbye(data) == self._source
+                if is_end and self._goodbye_at is None:
+                    self._goodbye_at = now
                 continue
             try:
                 packet = unpack_rtp(data)
@@ -260,10 +265,10 @@ class StreamPlayer:
                 self.num_malformed += 1
                 continue
             told = self.receiver.statistics
-            before = told.received + told.late + told.duplicate
+            before = told.received + told.late
             self.receiver.push(packet.payload, now)
-            if told.received + told.late + told.duplicate == before:
-                continue  # of no stream of ours: whoever sent it is not answered
+            if told.received + told.late == before:
+                continue  # of no stream of ours, or played back: whoever sent it is not answered
             self._heard_at = now
             self._peer, self._source = peer, packet.source
             self._sequences.push(packet.sequence)
@@ -291,12 +296,15 @@ def _received(link: socket.socket) -> list[tuple[bytes, Address]]:
             break
         except ConnectionRefusedError:  # nobody listens yet at the other end
             continue
-        found.append((data, (peer[0], peer[1])))
+        found.append((data, peer))
     return found
 
 
-def _send(link: socket.socket, data: bytes, address: Address) -> None:
+def _send(link: socket.socket, data: bytes, address: Address | None = None) -> None:
     try:
-        link.sendto(data, address)
-    except (BlockingIOError, ConnectionRefusedError):
-        pass  # a full buffer, or nobody there yet: a lost packet like any other
+        if address is None:
+            link.send(data)
+        else:
+            link.sendto(data, address)
+    except OSError:
+        pass  # a full buffer, a network that is away, nobody there yet: a lost packet like any other

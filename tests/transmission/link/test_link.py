@@ -57,6 +57,18 @@ def test_a_live_sender_sends_what_a_whole_signal_gives(
         sender.push(signal)
 
 
+def test_a_buffer_that_is_used_again_changes_nothing(
+    codec: CodecModel, signal: torch.Tensor
+) -> None:
+    """Sound devices hand out one buffer over and over; frames of a packet wait for each other."""
+    sender, buffer, packets = Sender(codec, session=7), torch.zeros(160).numpy(), []
+    for block in signal[:15_520].split(160):
+        buffer[:] = block.numpy()
+        packets += sender.push(buffer)
+    whole = send_signal(codec, signal[:15_520], session=7).packets
+    assert packets + sender.flush() == [packet for _, packet in whole]
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_any_order_and_duplicates_give_the_same_frames(name: str, codec: CodecModel) -> None:
     profile, codes = SHAPES[name], random_codes(41)
@@ -192,9 +204,11 @@ def test_quality_of_service_is_told(codec: CodecModel, signal: torch.Tensor) -> 
 
 
 @pytest.mark.parametrize("loss", ["0.1", "0.4", "outage:0.3,1"])
+@pytest.mark.parametrize("window", [640, 1280])
 def test_deferred_decoding_gives_the_same_samples(
-    loss: str, codec: CodecModel, signal: torch.Tensor
+    loss: str, window: int, signal: torch.Tensor
 ) -> None:
+    codec = tiny_codec(fft_size=window)  # a window of 1280 reaches further than a frame
     sent = send_signal(codec, signal.repeat(2))
     live = receive_signal(codec, sent, loss=parse_loss(loss, 1), is_live=True)
     late = receive_signal(codec, sent, loss=parse_loss(loss, 1))
@@ -264,6 +278,7 @@ def test_what_is_no_signal_is_refused_and_not_taken_in(
         sender.push_codes(torch.zeros(5, 1, dtype=torch.long))
     with pytest.raises(ConfigError, match="levels"):
         Sender(codec, LinkProfile(fine_levels=4))
+    assert Sender(codec, LinkProfile(fine_levels=2)).num_levels == 2
 
 
 def test_a_codec_without_fine_books_has_links_too(signal: torch.Tensor) -> None:

@@ -145,7 +145,11 @@ def test_a_sender_that_turns_up_elsewhere_is_found_again(jump: int, codec: Codec
         sender._history = {frame: codes[:, 0].numpy() for frame in range(start - 4, start)}
         for piece in codes[:, :300].split(2, 1):
             for packet in sender.push_codes(piece):
+                restarts = listener.receiver.statistics.restarts
                 listener.receiver.push(packet, 0.0)
+                if listener.receiver.statistics.restarts > restarts:
+                    newest = listener.receiver._log.newest
+                    assert listener.receiver._store.num_known(newest) == 6  # it is played
             listener.receiver.pull(PERIOD)
 
     run(1000)
@@ -153,10 +157,37 @@ def test_a_sender_that_turns_up_elsewhere_is_found_again(jump: int, codec: Codec
     run(1300 + jump)
     told = listener.receiver.statistics
     assert told.restarts == 1
-    assert told.concealed + listener.receiver._unheard < 120
+    assert told.concealed + listener.receiver._renderer._num_unheard < 120
     played = told.played
     run(1600 + jump)
     assert told.restarts == 1 and told.played - played >= 295  # and plays on
+
+
+def test_an_end_that_comes_late_is_still_the_end(codec: CodecModel) -> None:
+    packets = packets_of(codec, random_codes(21), PROFILE)
+    receiver = Receiver(codec, PROFILE)
+    for packet in packets[:10]:  # all but those that bring the last frame
+        receiver.push(packet, 0.0)
+    receiver.pull(60 * 320)
+    assert not receiver.is_over
+    receiver.push(packets[10], 0.0)
+    assert receiver.statistics.late == 1
+    receiver.pull(640)
+    assert receiver.is_over and not receiver.pull(640).any()
+
+
+def test_nothing_begins_anew_after_the_end(codec: CodecModel) -> None:
+    packets = packets_of(codec, random_codes(400), PROFILE, verifies=False)
+    receiver = Receiver(codec, PROFILE)
+    for packet in packets_of(codec, random_codes(21), PROFILE):
+        receiver.push(packet, 0.0)
+    receiver.pull(60 * 320)
+    assert receiver.is_over
+    for packet in packets[100:]:
+        receiver.push(packet, 0.0)
+        receiver.pull(PERIOD)
+    assert receiver.statistics.restarts == 0 and receiver.is_over
+    assert receiver.statistics.played == 21
 
 
 def test_an_outage_moves_nothing(codec: CodecModel) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +19,8 @@ from speechlm.transmission.link.loss import parse_loss
 from speechlm.transmission.link.profile import PROFILES
 from speechlm.transmission.link.receiver import Receiver
 from speechlm.transmission.link.recording import GrowingRecording, LinkLog
-from speechlm.transmission.link.reports import Adaptation
-from speechlm.transmission.link.rtp import RtpPacket, pack_goodbye
+from speechlm.transmission.link.reports import Adaptation, ReceiverReport
+from speechlm.transmission.link.rtp import RtpPacket, RtpStream, pack_goodbye, pack_report
 from speechlm.transmission.link.sender import Sender
 from speechlm.transmission.link.udp import StreamPlayer, open_socket, parse_address, send_stream
 
@@ -69,14 +72,76 @@ def test_a_player_without_a_stream_gives_up(codec: CodecModel) -> None:
 def test_a_stream_that_breaks_off_ends(codec: CodecModel, signal: torch.Tensor) -> None:
     sender, receiver = Sender(codec), Receiver(codec)
     heard: list[torch.Tensor] = []
-    from speechlm.transmission.link.rtp import RtpStream
-
     with open_socket("127.0.0.1", 0) as link, open_socket("127.0.0.1", 0) as source:
         stream = RtpStream(sender.identity.number, 320)
         for packet in sender.push(signal):
             source.sendto(stream.pack(packet), link.getsockname())
         StreamPlayer(receiver, link, speed=4).run(heard.append, idle_seconds=0.4)
     assert receiver.statistics.received > 10 and torch.cat(heard).any()
+
+
+def test_who_plays_packets_back_neither_ends_nor_prolongs_a_stream(
+    codec: CodecModel, signal: torch.Tensor
+) -> None:
+    sender, receiver, heard = Sender(codec), Receiver(codec), []
+    with (
+        open_socket("127.0.0.1", 0) as link,
+        open_socket("127.0.0.1", 0) as source,
+        open_socket("127.0.0.1", 0) as stranger,
+    ):
+        stream, target = RtpStream(sender.identity.number, 320), link.getsockname()
+        packets = [stream.pack(packet) for packet in sender.push(signal)]
+        for packet in packets:
+            source.sendto(packet, target)
+        stranger.sendto(pack_goodbye(sender.identity.number), target)
+
+        def play(samples: torch.Tensor) -> None:
+            heard.append(samples)
+            stranger.sendto(packets[len(heard) % len(packets)], target)
+
+        StreamPlayer(receiver, link, speed=2).run(play, idle_seconds=0.5)
+        with pytest.raises(BlockingIOError):  # no report for who only plays back
+            stranger.recv(2048)
+        assert source.recv(2048)
+    assert receiver.statistics.duplicate > 50
+    assert 0.9 < len(torch.cat(heard)) / 16_000 < 1.6
+
+
+def test_a_sender_hears_only_its_receiver(codec: CodecModel, signal: torch.Tensor) -> None:
+    sender, reports = Sender(codec), []
+    with (
+        open_socket("127.0.0.1", 0) as link,
+        open_socket("127.0.0.1", 0) as source,
+        open_socket("127.0.0.1", 0) as stranger,
+    ):
+
+        def blocks() -> Iterator[torch.Tensor]:
+            for place, block in enumerate(signal.split(1600)):
+                if place:
+                    lossy = ReceiverReport(place / 20, 9, 0.0)
+                    told = pack_report(lossy, 1, sender.identity.number, 0, 16_000)
+                    (link if place == 5 else stranger).sendto(told, source.getsockname())
+                yield block
+
+        target = link.getsockname()
+        send_stream(
+            sender, blocks(), source, target, speed=5, on_report=lambda _, r: reports.append(r)
+        )
+    assert [report.fraction_lost for report in reports] == [0.25]
+
+
+def test_a_network_that_is_away_loses_packets_and_stops_nothing(
+    codec: CodecModel, signal: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unreachable(socket.socket):
+        def send(self, *_: object) -> int:  # type: ignore[override]
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    sender = Sender(codec)
+    with Unreachable(socket.AF_INET, socket.SOCK_DGRAM) as link:
+        link.setblocking(False)
+        send_stream(sender, signal.split(1600), link, ("127.0.0.1", 9), speed=20)
+    assert sender.statistics.num_frames == 51
 
 
 @pytest.mark.parametrize("text", ["", "5004", "host:", ":5004", "host:99999", "host:-1", "host:x"])
