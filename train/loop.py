@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from ..errors import ConfigError, SpeechLMError
 from ..tokenizer.files import write_atomically
-from ..tokenizer.memory import keep_freed_memory
+from ..tokenizer.memory import keep_freed_memory, return_freed_memory
 from .batches import Draw, DurationBatches
 from .checkpoint import AveragedWeights, RunFolder
 from .config import AdversarialSettings, RunSettings, Strict
@@ -330,6 +330,7 @@ class Trainer:
             "counts": self.counts,
         }
         self.files.save(self.accelerator, self.averages, progress, self.settings.keep_checkpoints)
+        return_freed_memory()
 
     def _log(self, split: str, record: dict[str, float], seconds: float, steps: int) -> None:
         if not self.accelerator.is_main_process:
