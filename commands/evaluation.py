@@ -1,4 +1,4 @@
-"""Figures: `eval codec`, `eval rate`, `eval tts`, `eval probes`, and what `make demo` and `make tiny` run."""
+"""Figures: what stands under `eval`, and what `make demo` and `make tiny` run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 
 evaluation = typer.Typer(
-    help="Measure a codec, its books or a speaker: `codec`, `rate`, `probes` or `tts`.",
+    help="Measure a codec, its books or a speaker: `codec`, `rate`, `loss`, `probes` or `tts`.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -107,6 +107,53 @@ def evaluate_rate_command(
         chunk_frames=chunk_frames,
         limit=limit,
         baselines=BASELINES if baselines is None else baselines,
+    )
+    typer.echo(out)
+
+
+@evaluation.command("loss")
+def evaluate_loss_command(
+    folder: Annotated[Path, typer.Argument(help="Recordings, or a manifest of `prepare`.")],
+    out: Annotated[Path, typer.Argument(help="Report folder.")],
+    codec: CodecFolder = None,
+    loss: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A network, as for `transmit`; may be repeated. 0 to 0.3, wlan and outages if not given."
+        ),
+    ] = None,
+    link: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PROFILE[:CONCEALMENT]",
+            help="A way of ours; may be repeated. no-copies is a profile too; :model:hung drops fine codes "
+            "beside lost frames.",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of each network.")] = 5,
+    limit: Limit = None,
+    baselines: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Other codecs: opus,amr-wb if not given, none if empty."),
+    ] = None,
+    rate_of: Annotated[
+        str, typer.Option(help="Profile whose total rate other codecs are given.")
+    ] = "redundant-30",
+) -> None:
+    """Measure how speech sounds where packets are lost, beside Opus and AMR-WB at the same total rate."""
+    from ..eval.loss import BASELINES, LINKS, LOSSES, evaluate_loss
+    from ..tokenizer.codec import load_codec
+
+    evaluate_loss(
+        folder,
+        out,
+        codec=load_codec(codec),
+        losses=loss or LOSSES,
+        links=link or LINKS,
+        baselines=BASELINES if baselines is None else baselines,
+        rate_of=rate_of,
+        num_seeds=seeds,
+        limit=limit,
     )
     typer.echo(out)
 

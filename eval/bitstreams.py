@@ -47,16 +47,30 @@ def amr_wb_payload(data: bytes) -> Payload:
     Raises:
         UnsupportedAudio: If the bytes are no such file.
     """
-    place, bits, frames = len(_AMR_WB_MAGIC), 0, 0
+    frames = amr_wb_frames(data)
+    return Payload(sum(map(amr_wb_bits, frames)), len(frames) * _AMR_WB_FRAME_SECONDS)
+
+
+def amr_wb_frames(data: bytes) -> list[bytes]:
+    """Frames of an AMR-WB file, each with its header octet.
+
+    Raises:
+        UnsupportedAudio: If the bytes are no such file.
+    """
+    place, frames = len(_AMR_WB_MAGIC), []
     if not data.startswith(_AMR_WB_MAGIC):
         raise UnsupportedAudio("The coded file is not AMR-WB; check the programme that wrote it.")
     while place < len(data):
-        kind = data[place] >> 3 & 0x0F
-        size = _AMR_WB_BITS[kind] if kind < len(_AMR_WB_BITS) else 0  # lost, or nothing to send
-        bits += size
-        frames += 1
-        place += 1 + -(-size // 8)
-    return Payload(bits, frames * _AMR_WB_FRAME_SECONDS)
+        end = place + 1 + -(-amr_wb_bits(data[place : place + 1]) // 8)
+        frames.append(data[place:end])
+        place = end
+    return frames
+
+
+def amr_wb_bits(frame: bytes) -> int:
+    """Bits of speech behind a frame's header octet."""
+    kind = frame[0] >> 3 & 0x0F
+    return _AMR_WB_BITS[kind] if kind < len(_AMR_WB_BITS) else 0  # lost, or nothing to send
 
 
 def speex_payload(data: bytes) -> Payload:

@@ -6,7 +6,7 @@ commands and reports call them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +20,11 @@ MAX_TRACE_BYTES = 16 << 20
 class LossModel(Protocol):
     """Decides on one packet after the other."""
 
+    @property
+    def rate(self) -> float:
+        """Share that is lost in the long run."""
+        ...
+
     def is_lost(self, seconds: float) -> bool:
         """Whether the next packet, sent at that time, is lost. Times must not fall."""
         ...
@@ -27,6 +32,8 @@ class LossModel(Protocol):
 
 class NoLoss:
     """Every packet arrives."""
+
+    rate = 0.0
 
     def is_lost(self, seconds: float) -> bool:
         """False."""
@@ -37,12 +44,12 @@ class IndependentLoss:
     """Each packet is lost with the same probability, whatever became of the others."""
 
     def __init__(self, rate: float, seed: int = 0) -> None:
-        self._rate = _share("The rate of loss", rate)
+        self.rate = _share("The rate of loss", rate)
         self._draws = np.random.default_rng(seed)
 
     def is_lost(self, seconds: float) -> bool:
         """One draw."""
-        return bool(self._draws.random() < self._rate)
+        return bool(self._draws.random() < self.rate)
 
 
 class MarkovLoss:
@@ -153,6 +160,11 @@ class Outages:
         self._draws = np.random.default_rng(seed)
         self._start = float(self._draws.exponential(every_seconds))
 
+    @property
+    def rate(self) -> float:
+        """Share of the time that is lost in the long run."""
+        return self._length / (self._length + self._every)
+
     def is_lost(self, seconds: float) -> bool:
         """Whether an outage is on."""
         while seconds >= self._start + self._length:
@@ -174,6 +186,11 @@ class TraceLoss:
         self._trace = list(is_lost)
         start = np.random.default_rng(seed).integers(len(self._trace)) if seed else 0
         self._place = int(start)
+
+    @property
+    def rate(self) -> float:
+        """Share of the trace that is lost."""
+        return sum(self._trace) / len(self._trace)
 
     @classmethod
     def load(cls, path: Path, seed: int = 0) -> TraceLoss:
@@ -200,6 +217,11 @@ class TraceLoss:
         lost = self._trace[self._place]
         self._place = (self._place + 1) % len(self._trace)
         return lost
+
+
+def losses_at(loss: LossModel, seconds: Iterable[float]) -> list[bool]:
+    """Whether each of the packets that are sent at these times, in order, is lost."""
+    return [loss.is_lost(each) for each in seconds]
 
 
 def parse_loss(text: str, seed: int = 0) -> LossModel:
