@@ -6,6 +6,9 @@
 Malformed are packets that were changed anywhere, packets of another stream, noise, and packets whose
 checksum holds but whose blocks are not what an encoder writes. Every one must be counted as corrupt or
 foreign, and the frames that are played must be the same as without them. Anything else stops the run.
+
+A tenth as many packets are changed and signed anew, which anyone can do who knows the format: they may be
+heard, for they are packets, but each must count once, and what a receiver holds must stay small.
 """
 
 from __future__ import annotations
@@ -13,8 +16,11 @@ from __future__ import annotations
 import argparse
 import random
 import resource
+import struct
 import time
 import zlib
+from collections.abc import Sized
+from typing import Any
 
 import torch
 
@@ -42,6 +48,26 @@ TINY = {
     "latent_size": 12,
 }
 PROFILE = PROFILES["redundant-10"]
+MOST_HELD = 4000  # each of frames, packets and levels at most some ten seconds
+
+
+class Unheard(DeferredPlayback):
+    """As many zeros as there would be samples, and no samples later."""
+
+    def play(self, latents: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
+        """Keeps nothing."""
+        silence = super().play(latents, gains)
+        self._latents.clear()
+        self._faded_by.clear()
+        return silence
+
+
+def held(receiver: Receiver) -> int:
+    """How many frames, packets and pieces of sound a receiver keeps."""
+    log, playout = receiver._log, receiver._playout
+    kept: list[Sized] = [receiver._store, receiver._levels_seen, receiver._waiting]
+    kept += [receiver._ready, log._keys, log._own, playout._margins, playout._spreads]
+    return sum(len(things) for things in kept)
 
 
 def mutated(packet: bytes, others: list[bytes], rng: random.Random) -> bytes:
@@ -71,6 +97,16 @@ def mutated(packet: bytes, others: list[bytes], rng: random.Random) -> bytes:
     return bytes(bad)
 
 
+def signed(packet: bytes, seed: int, count: int | None = None) -> bytes:
+    """Bytes with the checksum of a stream, and its number; with `count` blocks, if given."""
+    bad = bytearray(packet)
+    if count is not None:
+        bad[0] = bad[0] & ~7 | count - 1
+    check = zlib.crc32(bytes(bad[HEAD_BYTES:]), zlib.crc32(bytes(bad[:7]), seed))
+    bad[7:11] = check.to_bytes(4, "big")
+    return bytes(bad)
+
+
 def forged(packet: bytes, seed: int, rng: random.Random) -> bytes:
     """A packet whose checksum holds, but whose blocks are noise that no encoder writes.
 
@@ -85,32 +121,66 @@ def forged(packet: bytes, seed: int, rng: random.Random) -> bytes:
         bad[last_head] = 0xF0 | bad[last_head] & 15
     else:  # longer than any code
         bad += rng.randbytes(120)
-    check = zlib.crc32(bytes(bad[HEAD_BYTES:]), zlib.crc32(bytes(bad[:7]), seed))
-    bad[7:11] = check.to_bytes(4, "big")
-    return bytes(bad)
+    return signed(bytes(bad), seed)
 
 
-def run(count: int, seed: int) -> dict[str, int]:
-    """Feed `count` malformed packets; returns how many were counted as what."""
+def run_signed(count: int, seed: int) -> dict[str, int]:
+    """Feed `count` packets that were changed and signed anew; returns how many were counted as what."""
+    codec, coders, codes = _stream(seed)
+    rng = random.Random(seed)
+    sender = Sender(codec, PROFILE, session=SESSION, **coders)
+    packets = sender.push_codes(codes)
+    number = struct.pack(">I", sender.identity.number)
+    receiver = Receiver(codec, PROFILE, session=SESSION, playback=Unheard(codec), **coders)
+    told = receiver.statistics
+    kinds = ("received", "late", "duplicate", "corrupt", "foreign", "stray")
+    for fed in range(count):
+        bad = bytearray(mutated(rng.choice(packets), packets, rng))
+        if len(bad) < HEAD_BYTES or rng.random() < 0.2:  # heads of blocks that say anything
+            bad = bytearray(packets[0][:7]) + rng.randbytes(rng.randrange(4, 200))
+        bad[0] = bad[0] & 0x1F | 0x40  # of this format, and no end
+        bad[1:5] = number
+        now = receiver.place_seconds
+        if now is not None and rng.random() < 0.7:  # else far from what is played, mostly
+            frame = int(50 * now) + rng.randrange(-20, 60)
+            bad[5:7] = (frame % (1 << 16)).to_bytes(2, "big")
+        before = sum(getattr(told, kind) for kind in kinds)
+        receiver.push(signed(bytes(bad), sender.identity.seed, rng.randint(1, 8)), 0.0)
+        if sum(getattr(told, kind) for kind in kinds) != before + 1:
+            raise RuntimeError(f"A packet was counted not once: {bad.hex()}")
+        if fed % 3 == 0:
+            receiver.pull(HOP)
+        if (number_held := held(receiver)) > MOST_HELD:
+            raise RuntimeError(
+                f"After {fed} packets of seed {seed}, {number_held} things are held."
+            )
+    return {kind: getattr(told, kind) for kind in kinds} | {"restarts": told.restarts}
+
+
+def _stream(seed: int) -> tuple[CodecModel, dict[str, Any], torch.Tensor]:
+    """A codec, coders, and codes that they make shorter."""
     torch.manual_seed(0)
     codec = CodecModel(CodecConfig(**TINY)).eval()  # type: ignore[arg-type]
-    rng = random.Random(seed)
     draw = torch.Generator().manual_seed(seed)
     steps = torch.randint(-1, 2, (6, 400), generator=draw)
     codes = steps.cumsum(1) % SIZE
     table = learn_static_table([codes.numpy()] * 10, codec.identity, 8)
-    coders = {
-        "base_coder": SymbolBlockCoder(StaticTableModel(table, 3)),
-        "fine_coder": StaticFineCoder(table, 3),
-    }
-    sender = Sender(codec, PROFILE, session=SESSION, **coders)  # type: ignore[arg-type]
+    base_coder = SymbolBlockCoder(StaticTableModel(table, 3))
+    return codec, {"base_coder": base_coder, "fine_coder": StaticFineCoder(table, 3)}, codes
+
+
+def run(count: int, seed: int) -> dict[str, int]:
+    """Feed `count` malformed packets; returns how many were counted as what."""
+    codec, coders, codes = _stream(seed)
+    rng = random.Random(seed)
+    sender = Sender(codec, PROFILE, session=SESSION, **coders)
     packets = sender.push_codes(codes)
-    other = Sender(codec, PROFILE, session=SESSION + 1, **coders)  # type: ignore[arg-type]
+    other = Sender(codec, PROFILE, session=SESSION + 1, **coders)
     strangers = other.push_codes(codes)
 
     def receiver() -> tuple[Receiver, DeferredPlayback]:
         playback = DeferredPlayback(codec)
-        made = Receiver(codec, PROFILE, session=SESSION, playback=playback, **coders)  # type: ignore[arg-type]
+        made = Receiver(codec, PROFILE, session=SESSION, playback=playback, **coders)
         return made, playback
 
     fed = 0
@@ -164,6 +234,8 @@ def main() -> None:
     print(f"{options.count} packets in {seconds:.0f} s, speechlm {speechlm.__version__}")
     for name, number in sorted(ends.items()):
         print(f"{number:8d}  {name}")
+    again = run_signed(options.count // 10, options.seed)
+    print(f"{options.count // 10} signed: " + ", ".join(f"{n} {name}" for name, n in again.items()))
     print(
         f"what was heard stayed the same; memory grew by {grown:.0f} MiB (codec and tables included)"
     )

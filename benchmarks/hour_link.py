@@ -1,22 +1,27 @@
 """An hour of speech over a link with loss, reordering and duplicates: memory, drift, and what became of it.
 
-    python benchmarks/hour_link.py                       # the shipped codec, an hour of the signal
-    python benchmarks/hour_link.py --tiny --minutes 60   # a tiny codec: the same packets and frames, faster
-    python benchmarks/hour_link.py --audio some.wav --ppm 100
+    python benchmarks/hour_link.py --udp some.wav        # two processes, real time, UDP over loopback
+    python benchmarks/hour_link.py --udp some.wav --tiny --ppm 100    # the same packets, little computing
+    python benchmarks/hour_link.py                       # one process without sockets, as fast as it computes
+    python benchmarks/hour_link.py --tiny --audio some.wav
 
-Time is the signal's, so that the hour takes as long as the computing. Prints a line for every minutes of ten.
+Prints a line for every ten minutes. With `--udp`, `--logs` keeps what `send` and `receive` wrote.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from speechlm.tokenizer.audio import read_audio
+from speechlm.tokenizer.audio import inspect_audio, read_audio
 from speechlm.tokenizer.codec import CodecModel, load_codec
 from speechlm.tokenizer.config import CodecConfig
 from speechlm.transmission.link.channel import Channel, ChannelFaults
@@ -88,16 +93,69 @@ def run(
         if (number + 1) % int(every * 3000) == 0:
             told = receiver.statistics
             # by how much playout is behind the sender, which drift would change
-            played = (receiver.next_frame or 0) * block - receiver.num_ready
+            played = receiver.place_seconds or 0.0
             rows.append(
                 {
                     "minutes": (number + 1) / 3000,
                     "memory_mib": memory_mib() or 0.0,
-                    "behind_ms": round(1000 * (now - played / rate), 1),
+                    "behind_ms": round(1000 * (now - played), 1),
                     "processor_seconds": round(time.process_time() - begin, 1),
                     **told.to_dict(),
                 }
             )
+    return rows
+
+
+def run_udp(audio: Path, seconds: float, logs: Path, options: argparse.Namespace) -> None:
+    """Let `speechlm receive` and `speechlm send` talk in real time; they write logs into a folder."""
+    made = ["--profile", options.profile, "--speed", str(options.speed)]
+    if options.tiny:
+        tiny_codec().save_pretrained(logs / "codec")
+        made += ["--codec", str(logs / "codec")]
+    command = [sys.executable, "-m", "speechlm"]
+    listen = ["receive", str(logs / "heard.wav"), "--log", str(logs / "receive.jsonl")]
+    with subprocess.Popen(  # noqa: S603 - our own commands
+        [*command, *listen, "--clock-ppm", str(options.ppm), *made],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as receiver:
+        port = next(iter(receiver.stdout or [])).split()[-1]
+        faults = ["--jitter", str(FAULTS.jitter_seconds), "--reorder", str(FAULTS.reordered)]
+        faults += ["--duplicate", str(FAULTS.duplicated), "--loss", options.loss]
+        repeat = ["--repeat", str(max(1, round(60 * options.minutes / seconds)))]
+        talk = ["send", str(audio), f"127.0.0.1:{port}", "--log", str(logs / "send.jsonl")]
+        subprocess.run(  # noqa: S603
+            [*command, *talk, *repeat, *faults, "--seed", str(options.seed), *made], check=True
+        )
+        print(receiver.communicate()[0].strip())
+
+
+def rows_of_logs(logs: Path, ppm: float, every: float) -> list[dict[str, Any]]:
+    """A row for every `every` minutes of the logs that `run_udp` left."""
+    heard, sent = (
+        [json.loads(line) for line in (logs / name).read_text().splitlines()]
+        for name in ("receive.jsonl", "send.jsonl")
+    )
+    heard = [line for line in heard if "seconds" in line]
+    rows, count = [], 0
+    for place, line in enumerate(heard):
+        is_end = place == len(heard) - 1
+        if line["seconds"] < 60 * every * (count + 1) and place and not is_end:
+            continue
+        count += place > 0
+        reports = [told for told in sent if told["at"] <= line["at"]] or sent[:1]
+        rows.append(
+            {
+                "minutes": round(line["seconds"] / 60, 2),
+                "receiver_mib": line["memory_mib"],
+                "sender_mib": reports[-1]["memory_mib"],
+                # by the player's clock, which is made as right as the sender's
+                "behind_first_packet_ms": round(
+                    1000 * (line["seconds"] / (1 + ppm * 1e-6) - line["place_seconds"]), 1
+                ),
+                **line["statistics"],
+            }
+        )
     return rows
 
 
@@ -106,6 +164,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--every", type=float, default=10.0)
+    parser.add_argument("--udp", type=Path, metavar="AUDIO", help="by two processes, in real time")
+    parser.add_argument("--speed", type=float, default=1.0, help="with --udp: times real time")
+    parser.add_argument(
+        "--logs", type=Path, help="with --udp: a folder for both logs and the sound"
+    )
     parser.add_argument("--audio", type=Path, help="speech to send over and over; else noise")
     parser.add_argument("--tiny", action="store_true", help="with an untrained tiny codec")
     parser.add_argument("--loss", default="0.1")
@@ -113,6 +176,15 @@ def main() -> None:
     parser.add_argument("--ppm", type=float, default=0.0, help="the receiver's clock is too fast")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if options.udp is not None:
+        seconds = inspect_audio(options.udp).seconds
+        with tempfile.TemporaryDirectory() as temporary:
+            logs = Path(temporary) if options.logs is None else options.logs
+            logs.mkdir(parents=True, exist_ok=True)
+            run_udp(options.udp, seconds, logs, options)
+            for row in rows_of_logs(logs, options.ppm, options.every):
+                print(json.dumps(row))
+        return
     codec = tiny_codec() if options.tiny else load_codec()
     rate = codec.config.sampling_rate
     draw = torch.Generator().manual_seed(0)

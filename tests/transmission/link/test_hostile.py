@@ -61,6 +61,11 @@ def test_forged_packets_end_in_counts(codec: CodecModel) -> None:
     assert ends["corrupt"] > 100 and ends["foreign"] > 0
 
 
+def test_packets_that_anyone_may_sign_are_packets_and_fill_nothing() -> None:
+    ends = fuzz_link.run_signed(3000, seed=1)
+    assert min(ends["received"], ends["late"], ends["corrupt"], ends["stray"]) > 20
+
+
 def test_the_fuzzer_sees_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the checksum switched off, malformed packets would be heard; the benchmark must say so."""
     monkeypatch.setattr("speechlm.transmission.link.packet._checksum", lambda *_: 0)
