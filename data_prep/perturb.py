@@ -8,8 +8,7 @@ copy in training would give its words away, and one in the held-out part would m
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from .manifest import Utterance, read_manifest, write_manifest
 from .output import counted, make_folder
 
 AUDIO_FOLDER = "audio"
-_SETTINGS = "perturb.json"
+_STORED = re.compile(r"[0-9a-f]{24}\.flac")
 _MOST_SPEED = 1.5  # beyond it speech is no longer anybody's
 _MOST_COPIES = 100
 
@@ -72,8 +71,8 @@ def perturb_manifest(
 ) -> PerturbSummary:
     """Write changed copies of every training utterance, with texts, phonemes and durations that fit.
 
-    Writes `manifest.jsonl`, `perturb.json` (from what it was made) and `audio/*.flac`. Run again, it goes on
-    where it stopped.
+    Writes `manifest.jsonl` and `audio/*.flac`. Run again, it goes on where it stopped; on a manifest that
+    has grown it makes what is new, and what other settings left behind is removed.
 
     Args:
         manifest: As `prepare` wrote it.
@@ -85,7 +84,7 @@ def perturb_manifest(
         progress: Show a bar.
 
     Raises:
-        ConfigError: If a number makes no sense, or the folder holds copies made otherwise.
+        ConfigError: If a number makes no sense.
         CorpusError: If the manifest is damaged or has no utterance for training.
         UnsupportedAudio: If a recording cannot be read.
     """
@@ -97,7 +96,6 @@ def perturb_manifest(
     training = [utterance for utterance in utterances if utterance.split == "train"]
     if not training:
         raise CorpusError(f"{manifest} has no utterance for training; copies are made of those.")
-    _claim(make_folder(out), training, {"copies": copies, "max_speed": max_speed, "seed": seed})
     make_folder(out / AUDIO_FOLDER)
     jobs = [(utterance, copy) for copy in range(1, copies + 1) for utterance in training]
 
@@ -112,6 +110,10 @@ def perturb_manifest(
                 made.append(changed)
                 bar.update()
     write_manifest(out / "manifest.jsonl", made)
+    current = {utterance.audio.name for utterance in made}
+    for path in (out / AUDIO_FOLDER).iterdir():
+        if _STORED.fullmatch(path.name) and path.name not in current:
+            path.unlink()  # of another manifest or other settings
     return PerturbSummary(
         folder=out,
         utterances=len(made),
@@ -130,8 +132,17 @@ def _copy(utterance: Utterance, copy: int, folder: Path, seed: int, max_speed: f
     # whoever has no name is nobody's neighbour
     around = surroundings_of(utterance.speaker or utterance.id, copy, seed, max_speed)
     chance = _chance("place", utterance.id, copy, seed)
-    digest = hashlib.sha256(f"{utterance.id}~{copy}".encode("utf-8", "surrogateescape"))
-    path = folder / f"{digest.hexdigest()[:24]}.flac"
+    # the name tells a copy from that of another recording or other settings
+    asked = (
+        utterance.id,
+        utterance.audio,
+        utterance.seconds,
+        utterance.speaker,
+        copy,
+        seed,
+        max_speed,
+    )
+    path = folder / f"{_digest(*asked).hex()[:24]}.flac"
     if not path.is_file():
         sampling_rate = inspect_audio(utterance.audio).sampling_rate
         waveform = read_audio(utterance.audio, sampling_rate).numpy()
@@ -151,30 +162,9 @@ def _copy(utterance: Utterance, copy: int, folder: Path, seed: int, max_speed: f
 
 def _chance(*parts: object) -> np.random.Generator:
     """Numbers that depend on all parts and on nothing else."""
-    name = "\0".join(str(part) for part in parts).encode("utf-8", "surrogateescape")
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(name).digest()[:16], "big"))
+    return np.random.default_rng(int.from_bytes(_digest(*parts)[:16], "big"))
 
 
-def _claim(out: Path, training: Sequence[Utterance], asked: dict[str, object]) -> None:
-    """Take the folder for these copies; audio of other ones is not to be taken for theirs.
-
-    Raises:
-        ConfigError: If the folder holds other copies.
-    """
-    digest = hashlib.sha256()
-    for utterance in training:
-        row = (utterance.id, str(utterance.audio), utterance.speaker, utterance.seconds)
-        digest.update(repr(row).encode("utf-8", "surrogateescape"))
-    asked = asked | {"manifest": digest.hexdigest()[:16]}
-    path = out / _SETTINGS
-    if not path.is_file():
-        write_atomically(path, (json.dumps(asked, indent=2) + "\n").encode())
-        return
-    try:
-        found = json.loads(path.read_bytes())
-    except ValueError:
-        found = None
-    if found != asked:
-        raise ConfigError(
-            f"{out} holds copies of another manifest or with other settings; name another folder."
-        )
+def _digest(*parts: object) -> bytes:
+    name = "\0".join(str(part) for part in parts)
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()

@@ -28,6 +28,9 @@ REAL_OPTIONS ?= --allow-missing-text
 TRANSCRIBED ?=
 TRANSCRIBED_OPTIONS ?= --phonemes en-us --require-phonemes
 
+# Copies of the language models' training speech in other voices, rooms and microphones; 0 makes none
+COPIES ?= 2
+
 # Recipes, and options of `speechlm train` for each, such as CODEC_OPTIONS='--set run.total_steps=60000'
 CODEC_RECIPE ?= configs/default/codec.yaml
 ADVERSARIAL_RECIPE ?= configs/default/codec-adversarial.yaml
@@ -46,14 +49,18 @@ CLONED ?= 20
 HARD ?= 200
 
 comma := ,
+space := $(subst ,, )
 W := $(WEIGHTS)
 SPEECH := $(W)/data/speech/manifest.jsonl
 PEOPLE := $(if $(REAL),$(W)/data/real/manifest.jsonl)
 CORPORA := --set 'data=[{manifest: $(SPEECH)}$(if $(REAL),$(comma) {manifest: $(PEOPLE)$(comma) repeat: 2})]'
 CODEC_TRAINING := $(CORPORA) --set cache=$(W)/packs --set run.num_threads=$(THREADS)
-ALIGNED := $(if $(TRANSCRIBED),$(W)/aligned/index.json)
 TRANSCRIBED_MANIFEST := $(W)/data/transcribed/manifest.jsonl
-ALL_TOKENS := $(W)/tokens$(if $(TRANSCRIBED),$(comma)$(W)/aligned)
+COPIED := $(filter-out 0,$(COPIES))
+# Folders of tokens with durations that the language models read, as words; a recipe wants commas
+TOKENS := $(W)/tokens $(if $(COPIED),$(W)/tokens-copies)
+TOKENS += $(if $(TRANSCRIBED),$(W)/aligned $(if $(COPIED),$(W)/aligned-copies))
+ALL_TOKENS := $(subst $(space),$(comma),$(strip $(TOKENS)))
 SLM_TRAINING := --set 'shards=[$(ALL_TOKENS)]' --set run.num_threads=$(THREADS)
 AR_NAME := $(basename $(notdir $(AR_RECIPE)))
 NAR_NAME := $(basename $(notdir $(NAR_RECIPE)))
@@ -68,6 +75,7 @@ ASKED_speech = $(TEXT) $(EXCLUDE) $(HOURS) $(SPEAKERS) $(VOICE_SEED) $(SPEECH_SE
 ASKED_more = $(MORE_SPEECH)
 ASKED_real = $(REAL) $(REAL_OPTIONS)
 ASKED_transcribed = $(TRANSCRIBED) $(TRANSCRIBED_OPTIONS)
+ASKED_copies = $(COPIES)
 ASKED_aligner = $(ALIGNER_RECIPE) $(ALIGNER_OPTIONS)
 ASKED_codec = $(CODEC_RECIPE) $(CORPORA) $(CODEC_OPTIONS)
 ASKED_adversarial = $(ADVERSARIAL_RECIPE) $(ADVERSARIAL_OPTIONS)
@@ -128,14 +136,29 @@ $(W)/aligner/model.safetensors: $(W)/tokens/index.json $(W)/tokens-transcribed/i
 		--set 'shards=[$(W)/tokens-transcribed$(comma)$(W)/tokens]' --set run.num_threads=$(THREADS) $(ALIGNER_OPTIONS)
 	$(SPEECHLM) export $(W)/runs/aligner $(@D)
 
-$(W)/aligned/index.json: $(W)/aligner/model.safetensors
+$(W)/data/copies/manifest.jsonl: $(SPEECH) $(W)/asked/copies
+	$(SPEECHLM) perturb $< $(@D) --copies $(COPIES) --workers $(WORKERS)
+
+$(W)/data/transcribed-copies/manifest.jsonl: $(TRANSCRIBED_MANIFEST) $(W)/asked/copies
+	$(SPEECHLM) perturb $< $(@D) --copies $(COPIES) --workers $(WORKERS)
+
+$(W)/tokens-copies/index.json: $(W)/data/copies/manifest.jsonl $(W)/models/codec/model.safetensors
+	$(SPEECHLM) tokenize $< $(@D) --codec $(W)/models/codec --workers $(WORKERS)
+
+$(W)/tokens-transcribed-copies/index.json: $(W)/data/transcribed-copies/manifest.jsonl $(W)/models/codec/model.safetensors
+	$(SPEECHLM) tokenize $< $(@D) --codec $(W)/models/codec --workers $(WORKERS)
+
+$(W)/aligned/index.json: $(W)/tokens-transcribed/index.json $(W)/aligner/model.safetensors
 	$(SPEECHLM) align $(W)/tokens-transcribed $(@D) --model $(W)/aligner
 
-$(W)/models/ar/model.safetensors: $(W)/tokens/index.json $(ALIGNED) $(W)/asked/ar
+$(W)/aligned-copies/index.json: $(W)/tokens-transcribed-copies/index.json $(W)/aligner/model.safetensors
+	$(SPEECHLM) align $(W)/tokens-transcribed-copies $(@D) --model $(W)/aligner
+
+$(W)/models/ar/model.safetensors: $(TOKENS:%=%/index.json) $(W)/asked/ar
 	$(SPEECHLM) train slm $(AR_RECIPE) --run $(W)/runs/$(AR_NAME) $(SLM_TRAINING) $(AR_OPTIONS)
 	$(SPEECHLM) export $(W)/runs/$(AR_NAME) $(@D)
 
-$(W)/models/nar/model.safetensors: $(W)/tokens/index.json $(ALIGNED) $(W)/asked/nar
+$(W)/models/nar/model.safetensors: $(TOKENS:%=%/index.json) $(W)/asked/nar
 	$(SPEECHLM) train slm $(NAR_RECIPE) --run $(W)/runs/$(NAR_NAME) $(SLM_TRAINING) $(NAR_OPTIONS)
 	$(SPEECHLM) export $(W)/runs/$(NAR_NAME) $(@D)
 

@@ -132,14 +132,18 @@ def test_a_second_run_makes_nothing_again_and_the_same(manifest: Path, tmp_path:
     assert [path.stat().st_mtime_ns for path in others] == times
 
 
-def test_copies_made_otherwise_are_not_taken_for_these(manifest: Path, tmp_path: Path):
+def test_other_settings_replace_all_copies_and_leave_what_is_not_theirs(
+    manifest: Path, tmp_path: Path
+):
     out = tmp_path / "out"
     perturb_manifest(manifest, out, progress=False)
-    with pytest.raises(ConfigError, match="name another folder"):
-        perturb_manifest(manifest, out, seed=1, progress=False)
-    (out / "perturb.json").write_text("{")
-    with pytest.raises(ConfigError, match="name another folder"):
-        perturb_manifest(manifest, out, progress=False)
+    before = {path.name for path in (out / "audio").iterdir()}
+    (out / "audio" / "mine.flac").touch()
+    perturb_manifest(manifest, out, seed=1, progress=False)
+    after = {path.name for path in (out / "audio").iterdir()}
+    assert "mine.flac" in after
+    assert not before & after
+    assert {u.audio.name for u in read_manifest(out / "manifest.jsonl")} == after - {"mine.flac"}
 
 
 def test_what_makes_no_sense_is_refused(manifest: Path, tmp_path: Path):

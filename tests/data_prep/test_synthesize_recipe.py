@@ -55,6 +55,7 @@ VARIANTS = [
     (),
     ("REAL=/corpora/one /corpora/two",),
     ("TRANSCRIBED=/corpora/one",),
+    ("TRANSCRIBED=/corpora/one", "COPIES=0"),
     PAIR,
     ("EXCLUDE=a.jsonl b.txt", "MORE_SPEECH=c d"),
 ]
@@ -91,7 +92,11 @@ def test_trainings_are_accepted_with_what_the_makefile_sets(tmp_path, variables)
             folders = [f"{tmp_path}/w/tokens-transcribed", f"{tmp_path}/w/tokens"]
             assert [str(s) for s in read.shards] == folders
         else:
-            folders = ["tokens", "aligned"] if is_transcribed else ["tokens"]
+            folders = ["tokens", "tokens-copies", "aligned", "aligned-copies"]
+            if "COPIES=0" in variables:
+                folders = [name for name in folders if not name.endswith("copies")]
+            if not is_transcribed:
+                folders = [name for name in folders if not name.startswith("aligned")]
             assert [str(s) for s in read.shards] == [f"{tmp_path}/w/{name}" for name in folders]
 
 
@@ -114,10 +119,13 @@ def test_the_language_model_is_trained_on_tokens_of_the_last_codec(tmp_path):
 def test_people_are_aligned_before_the_language_model_hears_them(tmp_path):
     commands = planned(str(tmp_path), "TRANSCRIBED=/corpora/one")
     order = [" ".join(words[:2]) for words in commands]
-    align = next(i for i, words in enumerate(commands) if words[0] == "align")
-    assert order.index("train aligner") < align < order.index("train slm")
-    tokenized = {words[2] for words in commands if words[0] == "tokenize"}
-    assert commands[align][1] in tokenized
+    aligns = [i for i, words in enumerate(commands) if words[0] == "align"]
+    assert len(aligns) == 2  # of the recordings and of their copies
+    assert order.index("train aligner") < min(aligns) < max(aligns) < order.index("train slm")
+    tokenized = {words[2]: words[1] for words in commands if words[0] == "tokenize"}
+    copied = {words[2] for words in commands if words[0] == "perturb"}
+    read = [Path(tokenized[str(Path(commands[align][1]))]).parent for align in aligns]
+    assert [str(folder) in copied for folder in sorted(read)] == [False, True]
     assert len({w[w.index("--codec") + 1] for w in commands if w[0] == "tokenize"}) == 1
 
 
@@ -154,6 +162,7 @@ def test_a_changed_wish_runs_its_stage_again_and_not_those_before(tmp_path):
         'case "$1" in\n'
         '  synthesize) mkdir -p "$2"; touch "$2/summary-1.json";;\n'
         '  prepare) mkdir -p "$3"; touch "$3/manifest.jsonl";;\n'
+        '  perturb) mkdir -p "$3"; touch "$3/manifest.jsonl";;\n'
         '  export) mkdir -p "$3"; touch "$3/model.safetensors";;\n'
         '  tokenize) mkdir -p "$3"; touch "$3/index.json";;\n'
         '  eval) case "$2" in list) touch "$4";; *) mkdir -p "$4"; touch "$4/report.json";; esac;;\n'
