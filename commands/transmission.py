@@ -84,24 +84,38 @@ def decompress(
     ] = None,
     model: _Model = None,
     fine: Annotated[
-        Path | None, typer.Option(help="Folder of a fine model, which fills in the books not sent.")
+        Path | None,
+        typer.Option(
+            help="Folder of a fine model, which fills in the books not sent; else what ships."
+        ),
     ] = None,
+    sent_only: Annotated[
+        bool, typer.Option("--sent-only", help="Play the sent books alone, without a fine model.")
+    ] = False,
     codec: CodecFolder = None,
 ) -> None:
     """Turn an .lmc file back into a recording; damage is told on stderr and concealed."""
+    if sent_only and fine is not None:
+        raise typer.BadParameter("--sent-only plays without a fine model; leave --fine out.")
     import torch
 
     from ..tokenizer.audio import write_audio
     from ..tokenizer.codec import load_codec
     from ..transmission.decompressor import Decompressor
-    from ..transmission.info import blocks
+    from ..transmission.info import blocks, read_header
     from ..transmission.integer_fine import IntegerFineModel
-    from ..transmission.models import load_entropy_model
+    from ..transmission.models import load_entropy_model, shipped_fine_model
     from ..transmission.seeking import decompress_part
 
     loaded = load_codec(codec)
     entropy_model = None if model is None else load_entropy_model(model)
-    fine_model = None if fine is None else IntegerFineModel.load(fine)
+    header = read_header(stream)
+    if fine is not None:
+        fine_model: IntegerFineModel | None = IntegerFineModel.load(fine)
+    elif header is None or sent_only:
+        fine_model = None
+    else:
+        fine_model = shipped_fine_model(header.codec, header.num_books)
     if start or seconds is not None:
         wanted = math.inf if seconds is None else seconds
         waveform, damages = decompress_part(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CorruptStream
-from .container import Chunk, StreamHeader
+from .container import Chunk, StreamHeader, unpack_header
 from .container_reader import ContainerReader, Damage, Part
 
 BLOCK_BYTES = 1 << 16
@@ -121,6 +121,16 @@ def describe_stream(path: str | os.PathLike[str]) -> StreamInfo:
         known or counts["samples"],
         tuple(damages),
     )
+
+
+def read_header(path: str | os.PathLike[str]) -> StreamHeader | None:
+    """The header of a file, and nothing behind it; None if the file ends before the header does.
+
+    Raises:
+        CorruptStream: If there is no such file, or no header that can be used.
+    """
+    found = unpack_header(next(blocks(path), b""))
+    return None if found is None else found[0]
 
 
 def blocks(path: str | os.PathLike[str]) -> Iterator[bytes]:

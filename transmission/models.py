@@ -11,6 +11,7 @@ from ..errors import ModelMismatch
 from ..tokenizer.codes import CodecIdentity
 from .container import StreamHeader
 from .entropy_coding import IntegerEntropyModel
+from .integer_fine import IntegerFineModel
 from .static_table import StaticTable, StaticTableModel
 from .symbol_model import SymbolModel, UniformModel
 
@@ -53,6 +54,13 @@ def shipped_model(codec: CodecIdentity, num_books: int) -> SymbolModel:
         if model is not None:
             return model
     return UniformModel(num_books, codec.codebook_size)
+
+
+def shipped_fine_model(codec: CodecIdentity, num_books: int) -> IntegerFineModel | None:
+    """The fine model that ships for a codec and fills in what `num_books` sent books leave, or None."""
+    path = WEIGHTS / "fine"
+    model = IntegerFineModel.load(path) if path.is_dir() else None
+    return model if model and (model.codec, model.num_base_books) == (codec, num_books) else None
 
 
 def model_of_header(header: StreamHeader, given: SymbolModel | None = None) -> SymbolModel:

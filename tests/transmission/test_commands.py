@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
 from tiny_codecs import tiny_codec, voice
 from tiny_streams import tiny_table, walk, written
+from tiny_transmission import fine_model
+from torch import Tensor
 from typer.testing import CliRunner, Result
 
 from speechlm.cli import app
 from speechlm.tokenizer.audio import read_audio
+from speechlm.transmission.integer_quantize import quantize
 from speechlm.transmission.symbol_model import UniformModel
 
 RATE = 16_000
@@ -73,6 +77,33 @@ def test_damage_is_told_and_the_rest_is_heard(folder: Path, tmp_path: Path) -> N
     heard = read_audio(out, RATE)
     assert len(heard) == round(2.2 * RATE)
     assert not heard[: RATE // 2].any() and heard[RATE + 3200 :].any()
+
+
+def test_the_fine_model_that_ships_is_played_unless_told_otherwise(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = tiny_codec().identity
+    quantize(fine_model(codec=identity)).save(tmp_path / "fine")
+    codec = ("--codec", folder / "codec")
+
+    def heard(lmc: Path, *options: object) -> Tensor:
+        call("decompress", lmc, tmp_path / "a.wav", *codec, *options)
+        return read_audio(tmp_path / "a.wav", RATE)
+
+    base, more = tmp_path / "base.lmc", tmp_path / "more.lmc"
+    call("compress", folder / "speech.wav", base, *codec, "--raw")
+    call("compress", folder / "speech.wav", more, *codec, "--raw", "--bitrate", 800)
+    sent_only = heard(base)
+    filled = heard(base, "--fine", tmp_path / "fine")
+    assert not torch.equal(sent_only, filled)
+    four = heard(more)
+    monkeypatch.setattr("speechlm.transmission.models.WEIGHTS", tmp_path)
+    assert torch.equal(heard(base), filled)
+    assert torch.equal(heard(base, "--start", 0.5), filled[RATE // 2 :])
+    assert torch.equal(heard(base, "--sent-only"), sent_only)
+    assert torch.equal(heard(more), four)  # it is for three books
+    both = ("--sent-only", "--fine", tmp_path / "fine")
+    assert call("decompress", base, tmp_path / "a.wav", *codec, *both, fails=True).exit_code == 2
 
 
 def test_a_table_is_learned_from_a_token_dataset(tmp_path: Path) -> None:
