@@ -162,6 +162,7 @@ def send(
     adaptation = None
     if adapt:
         adaptation = Adaptation(ladder_of(chosen), num_levels=sender.num_levels)
+    told, rate = sender.statistics, loaded.config.frame_rate_hz
     with open_socket(host, 0) as link, LinkLog(log) as lines:
         clock = send_stream(
             sender,
@@ -172,11 +173,12 @@ def send(
             adaptation=adaptation,
             speed=speed,
             on_report=lambda seconds, report: lines.write(
-                seconds=seconds, report=report, profile=sender.profile
+                seconds=seconds,
+                place_seconds=told.num_frames / rate,
+                report=report,
+                profile=sender.profile,
             ),
         )
-        told = sender.statistics
-        rate = loaded.config.frame_rate_hz
         lines.write(sample_0_spoken_at=clock.start, statistics=told)
     typer.echo(
         f"{told.num_packets} packets, {told.num_frames / rate:.2f} s, {told.bits_per_second(rate):.0f} bits "
