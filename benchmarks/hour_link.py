@@ -116,6 +116,7 @@ def run_udp(audio: Path, seconds: float, logs: Path, options: argparse.Namespace
         made += ["--codec", str(logs / "codec")]
     command = [sys.executable, "-m", "speechlm"]
     listen = ["receive", str(logs / "heard.wav"), "--log", str(logs / "receive.jsonl")]
+    listen += ["--wait", "600"]  # machines may be busy
     with subprocess.Popen(  # noqa: S603 - our own commands
         [*command, *listen, "--clock-ppm", str(options.ppm), *made],
         stdout=subprocess.PIPE,
