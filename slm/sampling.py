@@ -50,7 +50,7 @@ class SamplingConfig:
             work of a step.
     """
 
-    temperature: float = 0.7
+    temperature: float = 0.8
     residual_temperature: float | None = None
     top_k: int = 30
     top_p: float = 1.0
