@@ -16,7 +16,7 @@ from ..tokenizer.codes import CodecIdentity
 from .text import NO_TEXT
 
 MIN_SECONDS = 0.5
-SHORTEST_CUT_SECONDS, LONGEST_SECONDS = 2.0, 3.0  # training prompts are this long
+SHORTEST_CUT_SECONDS, LONGEST_SECONDS = 2.0, 4.0  # training prompts are this long
 LONGEST_WITH_TEXT_SECONDS = 8.0  # a transcript is for the whole recording: nothing is cut off
 MAX_FILE_SECONDS = 600.0
 SILENCE_DBFS = -55.0  # a recording that never rises above this holds no voice
@@ -73,7 +73,7 @@ def read_prompt(
 ) -> Tensor:
     """The part of a recording that serves as a prompt.
 
-    Silence at both ends goes; of a long recording the last two to three seconds stay, beginning at
+    Silence at both ends goes; of a long recording the last two to four seconds stay, beginning at
     a quiet point, so that the prompt ends where its speaker stopped.
 
     Args:
@@ -143,7 +143,7 @@ def _without_silence(waveform: Tensor, loudness: Tensor, sampling_rate: int) -> 
 
 
 def _last_seconds(speech: Tensor, sampling_rate: int) -> Tensor:
-    """The last 2 to 3 s, from the quietest point between."""
+    """The last 2 to 4 s, from the quietest point between."""
     if len(speech) <= LONGEST_SECONDS * sampling_rate:
         return speech
     window = round(WINDOW_SECONDS * sampling_rate)
