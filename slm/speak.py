@@ -99,7 +99,8 @@ class Speaker:
 
         Args:
             folder: Holds `ar/`, where that model leaves books open `nar/`, and, if the models do
-                not speak the shipped codec's codes, `codec/`.
+                not speak the shipped codec's codes, `codec/`. An exported AR model's own folder serves
+                where it writes all books.
             codec: Takes the place of the folder's or the shipped codec.
             front_end: As for a `Speaker`.
             precision: Of the autoregressive model's weights while it writes frames: `fp32`, `bf16`,
@@ -111,12 +112,13 @@ class Speaker:
             ModelMismatch: If the models and the codec do not belong together.
         """
         root = shipped_models() if folder is None else Path(folder)
-        if not (root / "ar").is_dir():
+        alone = not (root / "ar").is_dir()
+        if alone and not (root / "model.safetensors").is_file():
             raise CorruptWeights(
                 f"{root} has no folder `ar` with a language model; give a folder that holds an "
                 "exported AR model as `ar` and, if that leaves books open, a NAR model as `nar`."
             )
-        ar = load_model(root / "ar", AutoregressiveModel)
+        ar = load_model(root if alone else root / "ar", AutoregressiveModel)
         set_precision(ar, usual_precision() if precision == "auto" else precision)
         has_nar = (root / "nar").is_dir()
         nar = load_model(root / "nar", NonAutoregressiveModel) if has_nar else None

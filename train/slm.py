@@ -175,7 +175,8 @@ class LanguageModelTask:
             raise ConfigError(
                 f"No row of {', '.join(self.config.shards)} can be trained on: each needs "
                 + ("phonemes" if isinstance(self.symbols, SymbolTable) else "text")
-                + (" and durations, since alignment is `pointer`." if needs_alignment else ".")
+                + (" and durations, since alignment is `pointer`" if needs_alignment else "")
+                + "; docs/training.md tells which commands find them."
             )
         if unknown:
             held = f"The phonemes of {', '.join(self.config.shards)} hold "

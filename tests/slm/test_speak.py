@@ -129,6 +129,17 @@ def test_half_precision_is_a_storage_format(parts, tmp_path, monkeypatch):
     assert speaker.say("Hello there.", voice(RATE)).seconds > 0
 
 
+def test_the_folder_of_an_exported_model_speaks_by_itself(parts, tmp_path):
+    codec, ar, _ = parts
+    save_model(ar, tmp_path / "models" / "ar")
+    alone, within = (
+        Speaker.from_pretrained(tmp_path / name, codec=codec, front_end=Letters())
+        for name in ("models/ar", "models")
+    )
+    waves = [each.say("Hello there.", voice(RATE), seed=3).waveform for each in (alone, within)]
+    assert torch.equal(*waves)
+
+
 def test_the_precision_is_the_one_asked_for(parts, tmp_path):
     save_model(parts[1], tmp_path / "ar", "float32")
     loaded = {
