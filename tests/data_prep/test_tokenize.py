@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import threading
 import time
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_codecs import tiny_codec
+from tqdm import tqdm
 
 from speechlm.data_prep import read_ahead as reading
 from speechlm.data_prep.manifest import SPLITS, read_manifest, write_manifest
@@ -157,11 +159,17 @@ def test_sigkill_at_three_moments_ends_in_the_same_bytes(manifest, tmp_path, cod
         return encode(*arguments, **options)
 
     codec.tokenize = slowly
+
+    def apart(*arguments, **options):
+        # tqdm's own lock is shared with forks: one killed while it draws would keep it for ever
+        tqdm.set_lock(threading.RLock())
+        run(*arguments, **options)
+
     context = multiprocessing.get_context("fork")
     out = tmp_path / "killed"
     for seconds in (0.05, 0.11, 0.17):
         process = context.Process(
-            target=run, args=(manifest, out, codec), kwargs={"rows_per_shard": 2}
+            target=apart, args=(manifest, out, codec), kwargs={"rows_per_shard": 2}
         )
         process.start()
         time.sleep(seconds)
