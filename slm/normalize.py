@@ -60,6 +60,9 @@ _QUOTES = str.maketrans(
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 
 
+_MOST_PASSES = 4
+
+
 def normalize(text: str) -> str:
     """Spoken form of an English text; applying it twice changes nothing.
 
@@ -69,9 +72,14 @@ def normalize(text: str) -> str:
     spoken = unicodedata.normalize("NFC", text).translate(_QUOTES)
     for sign, fraction in _FRACTIONS.items():
         spoken = re.sub(rf"(?<=\d)\s*{sign}", f" and {fraction}", spoken).replace(sign, fraction)
-    for pattern, reading in _READINGS:
-        spoken = pattern.sub(reading, spoken)
-    return _tidy(spoken)
+    for _ in range(_MOST_PASSES):
+        before = spoken
+        for pattern, reading in _READINGS:
+            spoken = pattern.sub(reading, spoken)
+        spoken = _tidy(spoken)
+        if spoken == before:  # a reading may leave a dash between blanks, which is read in its turn
+            break
+    return spoken
 
 
 def ends_with_abbreviation(text: str) -> bool:
