@@ -3,9 +3,9 @@
     python benchmarks/link.py some.wav --json build/link-speed.json
     python benchmarks/link.py some.wav --quick        # one round, ten seconds of speech
 
-Both ends work as in a call: 20 ms of samples into the sender, its packets into the receiver unless lost, 20 ms
-out of the receiver. Below 1, one core keeps up with both ends. Rounds of all cases take turns, the best of
-each is shown.
+Both ends work as in a call: 20 ms of samples into the sender, its packets into the receiver unless
+lost, 20 ms out of the receiver. Below 1, one core keeps up with both ends. Rounds of all cases take
+turns, the best of each is shown.
 """
 
 from __future__ import annotations
