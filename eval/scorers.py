@@ -101,6 +101,16 @@ def mean_similarity(
     )
 
 
+def is_nearest(
+    voice: Tensor | None, own: Tensor | None, others: Sequence[Tensor | None]
+) -> bool | None:
+    """Whether a voice is more similar to one than to all of some others; None where any is unknown."""
+    known = [other for other in others if other is not None]
+    if voice is None or own is None or not known or len(known) < len(others):
+        return None
+    return similarity(voice, own) > max(similarity(voice, other) for other in known)
+
+
 class FidelityScorer:
     """PESQ, STOI, mel distance, voicing and pitch of decoded recordings against their originals.
 

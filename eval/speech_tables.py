@@ -79,6 +79,8 @@ def _summary(rows: Sequence[Row], lengths: Mapping[int, float]) -> Row:
     summary["similarity_to_prompt"] = mean(similar)
     summary |= _interval("similarity", [value for value in similar if value is not None])
     summary["similarity_to_other_prompts"] = mean([row["similarity_to_other"] for row in rows])
+    nearest = [row["is_nearest"] for row in rows if row["is_nearest"] is not None]
+    summary["nearest_own_prompt"] = sum(nearest) / len(nearest) if nearest else None
     summary["mos"] = mean([row["mos"] for row in rows])
     summary["seconds"] = sum(row["seconds"] for row in rows)
     ratios = [

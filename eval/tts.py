@@ -23,7 +23,7 @@ from .journal import ItemJournal
 from .listing import Sentence, read_listing
 from .plots import save_spectrograms
 from .report import Report, Row
-from .scorers import Scorers, mean_similarity, word_errors
+from .scorers import Scorers, is_nearest, mean_similarity, word_errors
 from .speech_plots import save_system_scores
 from .speech_tables import COPY, MODEL, TRUTH, fault_rows, kind_rows, system_rows
 from .transcripts import normalise_transcript
@@ -279,7 +279,7 @@ class _Judge:
             opinion = scorers.opinion(waveform, rate)
         has_words = normalise_transcript(sentence.text) != ""
         score = word_errors([sentence.text], [heard]) if has_words else None
-        other = other_prompt(self.sentences, index)
+        own, others = self._voice(index), other_prompts(self.sentences, index)
         return {
             "item": index,
             "id": sentence.id,
@@ -292,10 +292,11 @@ class _Judge:
             "words": score and score.words,
             "seconds": len(waveform) / rate,
             "spoken_seconds": span.seconds,
-            "similarity": mean_similarity([voice], [self._voice(index)]),
+            "similarity": mean_similarity([voice], [own]),
             "similarity_to_other": mean_similarity(
-                [voice], [None if other is None else self._voice(other)]
+                [voice], [self._voice(others[0]) if others else None]
             ),
+            "is_nearest": is_nearest(voice, own, [self._voice(other) for other in others]),
             "mos": opinion,
             "finish_reason": reason,
             "faults": find_faults(sentence.text, heard, span, reason),
@@ -346,11 +347,11 @@ class _Judge:
         return {"prompt": prompt, "sampling_rate": self.rate}
 
 
-def other_prompt(sentences: Sequence[Sentence], index: int) -> int | None:
-    """The next sentence of the list, around its end, whose prompt is another voice.
+def other_prompts(sentences: Sequence[Sentence], index: int) -> list[int]:
+    """The sentences whose prompts are other voices, from the next one on and around the list's end.
 
-    Where speakers are named they decide, otherwise the prompts' paths do. The similarity to that
-    prompt is what a voice scores that was not cloned at all.
+    Where speakers are named they decide, otherwise the prompts' paths do. The similarity to the first
+    of them is what a voice scores that was not cloned at all.
     """
     own = sentences[index]
 
@@ -360,7 +361,7 @@ def other_prompt(sentences: Sequence[Sentence], index: int) -> int | None:
         return other.prompt != own.prompt
 
     around = [*range(index + 1, len(sentences)), *range(index)]
-    return next((other for other in around if differs(sentences[other])), None)
+    return [other for other in around if differs(sentences[other])]
 
 
 def _revisions(speaker: Speaker) -> list[str]:

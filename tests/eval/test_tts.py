@@ -17,8 +17,8 @@ from torch import Tensor
 from speechlm.errors import UnsupportedText
 from speechlm.eval import tts
 from speechlm.eval.listing import Sentence
-from speechlm.eval.scorers import Scorers
-from speechlm.eval.tts import evaluate_tts, other_prompt
+from speechlm.eval.scorers import Scorers, is_nearest
+from speechlm.eval.tts import evaluate_tts, other_prompts
 from speechlm.slm.lines import Line
 from speechlm.slm.speak import Speech
 from speechlm.tokenizer.audio import read_audio, write_audio
@@ -148,6 +148,7 @@ def test_model_truth_and_copy_are_scored_alike(listing: Path, tmp_path: Path) ->
     assert model["duration_error"] == pytest.approx(1) and truth["duration_error"] == 0
     assert model["similarity_to_prompt"] == pytest.approx(1)
     assert model["similarity_to_other_prompts"] == pytest.approx(0)
+    assert model["nearest_own_prompt"] == truth["nearest_own_prompt"] == 1
     assert [row["mos"] for row in (model, truth, copy)] == pytest.approx([2.0, 1.0, 1.0])
     assert report["facts"]["finish_reasons"] == {"end": 1, "failed": 1, "length": 1}
     assert report["facts"]["model_x_realtime"] == pytest.approx(2.0 / 0.5)
@@ -300,12 +301,21 @@ def test_kinds_are_counted_apart(tmp_path: Path) -> None:
     assert len(list((tmp_path / "out" / "sounds").iterdir())) == 2
 
 
-def test_the_other_prompt_is_another_voice() -> None:
+def test_other_prompts_are_other_voices() -> None:
     def sentence(speaker: str, prompt: str) -> Sentence:
         return Sentence("", "", Path(prompt), speaker=speaker)
 
     named = [sentence("a", "1"), sentence("a", "2"), sentence("b", "3")]
-    assert [other_prompt(named, i) for i in range(3)] == [2, 2, 0]
+    assert [other_prompts(named, i) for i in range(3)] == [[2], [2], [0, 1]]
     unnamed = [sentence("", "1"), sentence("", "1"), sentence("", "2")]
-    assert [other_prompt(unnamed, i) for i in range(3)] == [2, 2, 0]
-    assert other_prompt(named[:2], 0) is None
+    assert [other_prompts(unnamed, i) for i in range(3)] == [[2], [2], [0, 1]]
+    assert other_prompts(named[:2], 0) == []
+
+
+def test_a_voice_is_nearest_to_the_prompt_that_it_resembles_most() -> None:
+    own, other = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    spoken = torch.tensor([0.9, 0.4])
+    assert is_nearest(spoken, own, [other]) is True
+    assert is_nearest(spoken, other, [own]) is False
+    assert is_nearest(spoken, own, []) is None and is_nearest(None, own, [other]) is None
+    assert is_nearest(spoken, own, [other, None]) is None
