@@ -1,10 +1,10 @@
-"""What `.lmc` streams cost by length of their chunks: -log2 p of their codes, the bytes of these, and all bytes.
+"""What `.lmc` streams cost by length of their chunks: -log2 p of their codes, bytes of these, all bytes.
 
     python benchmarks/lmc_rate.py MANIFEST --json build/lmc-rate.json
     python benchmarks/lmc_rate.py MANIFEST --frames 50 --coders static
 
-MANIFEST is what `prepare` writes, or lines with `audio`; rows of the split `valid` count where there are splits.
-Base books of the shipped codec, each file a stream of its own, behind the coders that ship.
+MANIFEST is what `prepare` writes, or lines with `audio`; rows of the split `valid` count where there are
+splits. Base books of the shipped codec, each file a stream of its own, behind the coders that ship.
 """
 
 from __future__ import annotations
@@ -144,8 +144,8 @@ def main() -> None:
             rows.append({"coder": coder, "frames": frames, **found})
             print(
                 f"{coder:8} {frames:4} frames: -log2 p {found['ideal']:7.1f}, bodies "
-                f"{found['bodies']:7.1f}, all {found['all']:7.1f} bits a second; coded in {found['encode_share']:.4f}, read in "
-                f"{found['decode_share']:.4f} of real time"
+                f"{found['bodies']:7.1f}, all {found['all']:7.1f} bits a second; coded in "
+                f"{found['encode_share']:.4f}, read in {found['decode_share']:.4f} of real time"
             )
     if options.json is not None:
         options.json.write_text(json.dumps({"seconds": seconds, "rows": rows}, indent=1) + "\n")
