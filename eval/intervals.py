@@ -40,3 +40,16 @@ def ratio_interval(
     tail = (1 - LEVEL) / 2
     low, high = ratios.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low, high
+
+
+def interval_columns(
+    name: str, values: Sequence[float], per: Sequence[float] | None = None
+) -> dict[str, float | None]:
+    """`NAME_low` and `NAME_high` of a table's row, None where unknown, so that all rows have the columns.
+
+    Args:
+        name: What the values are.
+        values, per: Numerators and denominators, as `ratio_interval` takes them.
+    """
+    low, high = ratio_interval(values, per) or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data_prep.line_journal import LineJournal
+from ..data_prep.readers import Recording
 from .report import Row
 
 _MADE_OF = "made of"
@@ -44,3 +45,9 @@ class ItemJournal(LineJournal):
         """Take the file away: the report is whole."""
         self._file.close()
         self.path.unlink(missing_ok=True)
+
+
+def stamp_of(recording: Recording) -> list[object]:
+    """What of a recording results are a function of: its name, its file as it is now, and its text."""
+    told = recording.audio.stat()
+    return [recording.id, str(recording.audio), told.st_size, told.st_mtime_ns, recording.text]

@@ -22,7 +22,7 @@ from ..tokenizer.codec import CodecModel
 from ..transmission.link.loss import parse_loss
 from ..transmission.link.protocols import BlockCoder, FineCoder
 from .codec import MAX_SECONDS, find_recordings
-from .journal import ItemJournal
+from .journal import ItemJournal, stamp_of
 from .loss_codecs import OpusWay, other_ways
 from .loss_link import NO_COPIES, LinkSource, LinkWay, find_profile, link_ways
 from .loss_plots import save_loss_curves
@@ -35,12 +35,11 @@ from .loss_tables import (
     fall_rows,
     link_rows,
     quality_rows,
-    undefined_notes,
 )
 from .loss_ways import OURS, LossWay, PacketStream
 from .plots import save_spectrograms
 from .rate_plots import PANELS
-from .rate_scores import RateJudge, has_words, installed_scorers
+from .rate_scores import RateJudge, has_words, installed_scorers, undefined_notes
 from .report import Report, Row
 from .scorers import Scorers
 
@@ -123,7 +122,7 @@ def evaluate_loss(
     judge = RateJudge(scorers)
     run = _Run(report, judge, source, ways, rates, num_seeds, rate_of)
     made_of = [
-        [_made_of(recording) for recording in recordings],
+        [stamp_of(recording) for recording in recordings],
         codec.identity.to_json(),
         [way.made_of for way in ways],
         [losses, num_seeds, repr(find_profile(rate_of))],
@@ -287,8 +286,3 @@ def _rates(sent: PacketStream) -> Row:
         "payload_bits_per_second": sent.payload_bits_per_second,
         "total_bits_per_second": sent.total_bits_per_second,
     }
-
-
-def _made_of(recording: Recording) -> list[object]:
-    told = recording.audio.stat()
-    return [recording.id, str(recording.audio), told.st_size, told.st_mtime_ns, recording.text]

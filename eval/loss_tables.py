@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
-from .intervals import ratio_interval
+from .intervals import interval_columns
 from .loss_ways import AMR_WB, OPUS, OURS
 from .metrics import mean
+from .rate_scores import SCORES
 from .report import Row
 
 ORIGINAL, ALONE = "original", "codec without a link"
-SCORES = ("pesq", "stoi", "plcmos")
 NO_LOSS = "0"
 MODEL, BASELINES = "model", ("repeat", "silence")
 
@@ -30,7 +30,7 @@ def quality_rows(items: Sequence[Row]) -> list[Row]:
         for name in SCORES:
             values = list(_means(mine, name).values())
             row[name] = _mean(values)
-            row |= _interval(name, values)
+            row |= interval_columns(name, values)
         row["wer"] = _word_errors(mine)
         rows.append(row)
     return rows
@@ -112,7 +112,7 @@ def difference_rows(items: Sequence[Row]) -> list[Row]:
                 ours, theirs = _means(mine, score), _means(others, score)
                 changes = [ours[key] - theirs[key] for key in ours if key in theirs]
                 row[f"{score}_change"] = _mean(changes)
-                row |= _interval(score, changes)
+                row |= interval_columns(score, changes)
             rows.append(row)
     return rows
 
@@ -127,20 +127,6 @@ def exactness_rows(items: Sequence[Row]) -> list[Row]:
             row["waveform_difference"] = max(r["waveform_difference"] for r in mine)
             rows.append(row)
     return rows
-
-
-def undefined_notes(items: Sequence[Row]) -> list[str]:
-    """A sentence for each score that was undefined somewhere."""
-    notes = []
-    for score in SCORES:
-        mine = [row for row in items if score in row]
-        missing = sum(row[score] is None for row in mine)
-        if 0 < missing < len(mine):
-            notes.append(
-                f"{score.upper()} is undefined in {missing} of {len(mine)} rows (silent or too short); "
-                "its means are over the others."
-            )
-    return notes
 
 
 def is_share(loss: str) -> bool:
@@ -211,8 +197,3 @@ def _word_errors(rows: Sequence[Row]) -> float | None:
     counted = [row for row in rows if row.get("words")]
     words = sum(row["words"] for row in counted)
     return sum(row["errors"] for row in counted) / words if words else None
-
-
-def _interval(name: str, values: Sequence[float]) -> Row:
-    low, high = ratio_interval(values) or (None, None)
-    return {f"{name}_low": low, f"{name}_high": high}

@@ -25,7 +25,7 @@ from ..tokenizer.files import write_atomically
 from ..transmission.codes_stream import CHUNK_FRAMES
 from .baselines import find_baselines
 from .codec import MAX_SECONDS, find_recordings
-from .journal import ItemJournal
+from .journal import ItemJournal, stamp_of
 from .program_codec import ProgramCodec, processor_seconds
 from .rate_plots import PANELS, save_rate_curves
 from .rate_scores import RateJudge, has_words, installed_scorers
@@ -110,7 +110,7 @@ def evaluate_rate(
         notes.append("No recording has an exact transcript, so there is no word error rate.")
     run = _Run(report, judge, codec, ways, programmes)
     made_of = [
-        [_made_of(recording) for recording in recordings],
+        [stamp_of(recording) for recording in recordings],
         codec.identity.to_json(),
         [way.made_of for way in ways],
         [system.name for system in programmes],
@@ -313,11 +313,6 @@ def _cost(sender: Sender, data: bytes, codes: NDArray[np.int64]) -> Row:
             coded <= (1 + MOST_OVER) * bits + MOST_OVER_BITS for coded, bits in pairs
         )
     return row
-
-
-def _made_of(recording: Recording) -> list[object]:
-    told = recording.audio.stat()
-    return [recording.id, str(recording.audio), told.st_size, told.st_mtime_ns, recording.text]
 
 
 def _require_distinct(names: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from .report import Row
 from .scorers import Scorers, word_errors
 from .transcripts import normalise_transcript
 
+SCORES = ("pesq", "stoi", "plcmos")
 _FIDELITY: dict[str, tuple[str, Callable[[Tensor, Tensor, int], float | None]]] = {
     "pesq": ("pesq", pesq_wideband),
     "stoi": ("pystoi", stoi),
@@ -36,6 +37,20 @@ def installed_scorers(*, with_words: bool) -> Scorers:
     except MissingExtra as error:
         found.notes.append(str(error))
     return found
+
+
+def undefined_notes(items: Sequence[Row]) -> list[str]:
+    """A sentence for each of `SCORES` that was undefined in some rows."""
+    notes = []
+    for score in SCORES:
+        mine = [row for row in items if score in row]
+        missing = sum(row[score] is None for row in mine)
+        if 0 < missing < len(mine):
+            notes.append(
+                f"{score.upper()} is undefined in {missing} of {len(mine)} rows (silent or too short); "
+                "its means are over the others."
+            )
+    return notes
 
 
 class RateJudge:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .intervals import ratio_interval
+from .intervals import interval_columns, ratio_interval
 from .metrics import mean
+from .rate_scores import SCORES, undefined_notes
 from .report import Row
 
 ORIGINAL, SENT, GENERATED, BASELINE = "original", "sent", "generated", "baseline"
-SCORES = ("pesq", "stoi", "plcmos")
 # A chunk may take this much more than -log2 p: rounded tables, a checksum, the end of the coder.
 MOST_OVER, MOST_OVER_BITS = 0.01, 64
 
@@ -47,17 +47,19 @@ def quality_rows(items: Sequence[Row]) -> list[Row]:
         row: Row = {**_labels(mine), "bits_per_second": _rate(mine, "bits")}
         is_original = row["kind"] == ORIGINAL
         bits = [] if is_original else [r["bits"] for r in mine]
-        row |= _interval("bits", bits, [] if is_original else [r["coded_seconds"] for r in mine])
+        row |= interval_columns(
+            "bits", bits, [] if is_original else [r["coded_seconds"] for r in mine]
+        )
         for name in SCORES:
             values = [r[name] for r in mine if r.get(name) is not None]
             row[name] = mean(values)
-            row |= _interval(name, values)
+            row |= interval_columns(name, values)
         counted = [r for r in mine if r.get("words")]
         if counted:
             errors, words = [r["errors"] for r in counted], [r["words"] for r in counted]
             true_errors = [originals[r["id"]]["errors"] for r in counted]
             row["wer"] = sum(errors) / sum(words)
-            row |= _interval("wer", errors, words)
+            row |= interval_columns("wer", errors, words)
             change = row["wer"] - sum(true_errors) / sum(words)
             row["wer_change"] = None if is_original else change
         rows.append(row)
@@ -140,13 +142,13 @@ def _difference(name: str, rows: Sequence[Row], other: str, others: Sequence[Row
         known = [(a.get(score), b.get(score)) for a, b in both]
         changes = [a - b for a, b in known if a is not None and b is not None]
         found[f"{score}_change"] = mean(changes)
-        found |= _interval(score, changes)
+        found |= interval_columns(score, changes)
     counted = [(a, b) for a, b in both if a.get("words")]
     if counted:
         changes = [a["errors"] - b["errors"] for a, b in counted]
         words = [a["words"] for a, _ in counted]
         found["wer_change"] = sum(changes) / sum(words)
-        found |= _interval("wer", changes, words)
+        found |= interval_columns("wer", changes, words)
     return found
 
 
@@ -161,15 +163,7 @@ def failure_notes(items: Sequence[Row]) -> list[str]:
         for name, rows in failed.items()
     ]
     judged = [row for rows in _by_system(items).values() for row in rows]
-    for score in SCORES:
-        mine = [row for row in judged if score in row]
-        missing = sum(row[score] is None for row in mine)
-        if 0 < missing < len(mine):
-            notes.append(
-                f"{score.upper()} is undefined in {missing} of {len(mine)} rows (silent or too short); "
-                "its means are over the others."
-            )
-    return notes
+    return notes + undefined_notes(judged)
 
 
 def _by_system(items: Sequence[Row]) -> dict[str, list[Row]]:
@@ -201,9 +195,3 @@ def _saved(name: str, bits: Sequence[float], of: Sequence[float]) -> Row:
         f"saved_of_{name}_low": None if high is None else 100 * (1 - high),
         f"saved_of_{name}_high": None if low is None else 100 * (1 - low),
     }
-
-
-def _interval(name: str, values: Sequence[float], per: Sequence[float] | None = None) -> Row:
-    """Columns of an interval; they are there for every row, so that tables keep their order."""
-    low, high = ratio_interval(values, per) or (None, None)
-    return {f"{name}_low": low, f"{name}_high": high}
