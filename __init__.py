@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from .slm.nonautoregressive import NonAutoregressiveModel
     from .slm.processing import SpeechProcessor
     from .slm.prompt import Voice
+    from .slm.shipped import shipped_voices
     from .slm.speak import Speaker, Speech
     from .slm.transcribe import WhisperTranscriber
     from .slm.voice_file import load_voice, save_voice
-    from .slm.voices import shipped_voices
     from .tokenizer.audio import read_audio, write_audio
     from .tokenizer.codec import CodecModel, load_codec
     from .tokenizer.codes import CodecIdentity, Codes
@@ -85,7 +85,7 @@ _HOMES = {
     "read_audio": ".tokenizer.audio",
     "read_lines": ".slm.lines",
     "save_voice": ".slm.voice_file",
-    "shipped_voices": ".slm.voices",
+    "shipped_voices": ".slm.shipped",
     "write_audio": ".tokenizer.audio",
 }
 

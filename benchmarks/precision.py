@@ -26,8 +26,8 @@ from speechlm.slm.generate import generate_batch
 from speechlm.slm.prompt import Voice
 from speechlm.slm.runtime import set_precision
 from speechlm.slm.sampling import generator_of
+from speechlm.slm.shipped import shipped_voices
 from speechlm.slm.speak import Speaker
-from speechlm.slm.voices import shipped_voices
 
 SENTENCES = (
     "The old clock in the hall struck nine, and nobody was awake to hear it.",

@@ -21,6 +21,11 @@ def encode(
     num_books: NumBooks = None,
 ) -> None:
     """Turn one recording into codec tokens."""
+    from ..tokenizer.paths import require_model_folder, require_recording, require_target
+
+    require_recording(audio)
+    require_target(out)
+    require_model_folder(codec)
     from ..tokenizer.audio import read_audio
     from ..tokenizer.codec import load_codec
 
@@ -38,6 +43,11 @@ def decode(
     codec: CodecFolder = None,
 ) -> None:
     """Turn codec tokens back into a recording."""
+    from ..tokenizer.paths import require_audio_target, require_file, require_model_folder
+
+    require_file(codes, CorruptCodes, "a file written by `speechlm encode`")
+    require_audio_target(out)
+    require_model_folder(codec)
     from ..tokenizer.audio import write_audio
     from ..tokenizer.codec import load_codec
     from ..tokenizer.codes import Codes

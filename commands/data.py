@@ -152,6 +152,11 @@ def perturb(
     workers: Annotated[int, typer.Option(min=1, help="Threads that share the work.")] = 1,
 ) -> None:
     """Copy training speech into other voices, rooms and microphones; run again to resume."""
+    from ..data_prep.manifest import require_manifest
+    from ..data_prep.output import require_results_folder
+
+    require_manifest(manifest)
+    require_results_folder(out)
     from ..data_prep.perturb import perturb_manifest
 
     summary = perturb_manifest(
@@ -183,6 +188,13 @@ def tokenize(
     ] = None,
 ) -> None:
     """Encode a manifest into token shards; run again to resume."""
+    from ..data_prep.manifest import require_manifest
+    from ..data_prep.output import require_results_folder
+    from ..tokenizer.paths import require_model_folder
+
+    require_manifest(manifest)
+    require_results_folder(out)
+    require_model_folder(codec)
     from ..data_prep.tokenize import tokenize_manifest
 
     summary = tokenize_manifest(
@@ -214,6 +226,13 @@ def align(
     ] = 0.2,
 ) -> None:
     """Find how long each phoneme lasts, where the corpus does not say."""
+    from ..data_prep.output import require_results_folder
+    from ..data_prep.receipts import require_dataset
+    from ..tokenizer.paths import require_model_folder
+
+    require_dataset(shards)
+    require_results_folder(out)
+    require_model_folder(model)
     from ..data_prep.align import align_shards
     from ..slm.aligner import AlignerModel
     from ..tokenizer.model_folder import load_model

@@ -73,15 +73,23 @@ def transmit(
     codec: CodecFolder = None,
 ) -> None:
     """Send a recording over a lossy network that is simulated, and write what is heard at its end."""
+    from ..tokenizer.paths import require_audio_target, require_model_folder, require_recording
+
+    require_recording(audio)
+    require_audio_target(out)
+    require_model_folder(codec)
+    require_model_folder(model)
+    from ..transmission.link.loss import parse_loss
+
+    losses = parse_loss(loss, seed)
     from ..tokenizer.audio import read_audio, write_audio
     from ..tokenizer.codec import load_codec
     from ..transmission.link.latency import latency_budget
-    from ..transmission.link.loss import parse_loss
     from ..transmission.link.models import load_concealer
     from ..transmission.link.profile import load_profile
     from ..transmission.link.transmit import receive_signal, send_signal
 
-    chosen, losses = load_profile(profile), parse_loss(loss, seed)
+    chosen = load_profile(profile)
     faults = _faults(jitter, reorder, duplicate)
     loaded = load_codec(codec)
     budget = latency_budget(loaded, chosen)

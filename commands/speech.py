@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..errors import ConfigError, CorpusError, MissingExtra, SpeechLMError, UnsupportedAudio
+from ..errors import ConfigError, CorpusError, MissingExtra, SpeechLMError
 from .options import Precision, RecognizerFolder, Seed, Transcribe
 
 if TYPE_CHECKING:
@@ -84,24 +84,31 @@ def say(
         raise typer.BadParameter("say where the sound goes: --out.")
     if resume and listing is None:
         raise typer.BadParameter("--resume goes on with a list; give --list.")
-    from ..slm.lines import Line
-    from ..slm.speak import Speaker
-    from ..slm.text import GivenPhonemes
-    from ..slm.voices import find_voice
-
     if stream and (listing is not None or candidates > 1):
         raise ConfigError("A stream speaks one text once; leave --list and --candidates out.")
-    # Before the models load: what a user most often gets wrong
+    from ..data_prep.output import require_results_folder
+    from ..slm.lines import Line
+    from ..slm.shipped import find_voice
+    from ..slm.text import GivenPhonemes, require_words
+    from ..tokenizer.paths import require_audio_target, require_model_folder
+
+    # Whatever needs no model, before anything heavy is imported: a mistake is told at once
+    require_model_folder(model)
     voice = None if prompt is None and listing is not None else find_voice(prompt)
+    if listing is None:
+        require_words(text or "")
+        require_audio_target(out)
+    else:
+        require_results_folder(out)
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
     given["max_silence_seconds"] = max_silence
     sampling: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     line = Line(text or "", voice, prompt_text, seed)
-    if listing is None:
-        _require_writable(out)
     faults = _Faults()
     lines = [line] if listing is None else _listed(listing, line, out if resume else None, faults)
     if lines:
+        from ..slm.speak import Speaker
+
         hearer = _hearer(recognizer) if transcribe or recognizer is not None else None
         front_end = GivenPhonemes() if phonemes else None
         if precision == "auto" and (listing is not None or candidates > 1):
@@ -133,11 +140,15 @@ def voice(
 
     Clone only voices whose owners agreed to it.
     """
-    from ..slm.speak import Speaker
-    from ..slm.voice_file import save_voice
-    from ..slm.voices import find_voice
+    from ..slm.shipped import find_voice, require_voice_target
+    from ..tokenizer.paths import require_model_folder
 
     source = find_voice(str(recording))
+    require_voice_target(out)
+    require_model_folder(model)
+    from ..slm.speak import Speaker
+    from ..slm.voice_file import save_voice
+
     hearer = _hearer(recognizer) if transcribe or recognizer is not None else None
     speaker = Speaker.from_pretrained(model)
     prepared = speaker.prepare_voice(source, prompt_text=prompt_text, transcriber=hearer)
@@ -193,25 +204,27 @@ class _Faults:
 def _listed(listing: Path, default: Line, done: Path | None, faults: _Faults) -> list[Line]:
     """The lines of a list that are still to be spoken; `done` is where to look for the others."""
     from ..slm.lines import read_lines
+    from ..slm.shipped import find_voice
+    from ..slm.text import require_words
 
-    lines = read_lines(listing, faults.add, default)
+    lines = []
+    for line in read_lines(listing, faults.add, default):
+        try:
+            require_words(line.text)
+            if line.prompt is None or isinstance(
+                line.prompt, str
+            ):  # else the option's, found before
+                find_voice(line.prompt)
+        except SpeechLMError as error:
+            faults.add(f"{line.where}: {error}")
+        else:
+            lines.append(line)
     if done is None:
         return lines
     waiting = [line for line in lines if not (done / str(line.out)).is_file()]
     if len(waiting) < len(lines):
         typer.echo(f"{len(lines) - len(waiting)} of {len(lines)} lines are written already")
     return waiting
-
-
-def _require_writable(out: Path) -> None:
-    """Refuse a place for sound before a minute of speaking it."""
-    import torch
-
-    from ..tokenizer.audio import encode_audio
-
-    if not out.parent.is_dir():
-        raise UnsupportedAudio(f"The folder {out.parent} does not exist; make it first.")
-    encode_audio(torch.zeros(1), 16_000, out.suffix)
 
 
 def _write_all(

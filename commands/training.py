@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from ..errors import ConfigError
+
 app = typer.Typer(rich_markup_mode=None)
 
 
@@ -41,14 +43,20 @@ def train(
     ] = False,
 ) -> None:
     """Train a codec, a speech language model, an aligner or a model for transmission from a recipe."""
+    if overfit and kind != "slm":
+        raise ConfigError("--overfit proves the set-up of a language model; use `train slm`.")
+    from ..data_prep.output import require_results_folder
+    from ..train.recipe import check_recipe
+
+    # a description of a codec needs no data
+    check_recipe(kind, config, overrides or [], start_from, data=not (dry_run and kind == "codec"))
+    if run is not None:
+        require_results_folder(run)
     from ..train.run import describe_training, run_training
 
     if overfit:
-        from ..errors import ConfigError
         from ..train.overfit import overfit_batch
 
-        if kind != "slm":
-            raise ConfigError("--overfit proves the set-up of a language model; use `train slm`.")
         found = overfit_batch(config, overrides or [], start_from)
         typer.echo(found.verdict())
         raise typer.Exit(not found.is_sound)

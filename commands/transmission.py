@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import CorruptStream, CorruptWeights
 from .options import CodecFolder
 
 app = typer.Typer(rich_markup_mode=None)
@@ -41,6 +42,12 @@ def compress(
     """Compress a recording into an .lmc file, which decodes on any machine."""
     if raw and model is not None:
         raise typer.BadParameter("--raw codes without a model; leave --model out.")
+    from ..tokenizer.paths import require_model_folder, require_recording, require_target
+
+    require_recording(audio)
+    require_target(out)
+    require_model_folder(codec)
+    _require_entropy_model(model)
     from ..tokenizer.audio import read_audio
     from ..tokenizer.codec import load_codec
     from ..tokenizer.files import write_atomically
@@ -97,6 +104,13 @@ def decompress(
     """Turn an .lmc file back into a recording; damage is told on stderr and concealed."""
     if sent_only and fine is not None:
         raise typer.BadParameter("--sent-only plays without a fine model; leave --fine out.")
+    from ..tokenizer.paths import require_audio_target, require_file, require_model_folder
+
+    require_file(stream, CorruptStream, "a file that `speechlm compress` wrote")
+    require_audio_target(out)
+    require_model_folder(codec)
+    require_model_folder(fine)
+    _require_entropy_model(model)
     import torch
 
     from ..tokenizer.audio import write_audio
@@ -164,3 +178,12 @@ def static_table(
     table.save(out)
     sizes = ", ".join(str(len(book.table)) for book in table.books)
     typer.echo(f"{out}: {table.num_books} books with {sizes} tables, {table.fingerprint}")
+
+
+def _require_entropy_model(path: Path | None) -> None:
+    """Refuse a model that is not there; whether it is one is seen when it is loaded."""
+    if path is not None and not path.exists():
+        raise CorruptWeights(
+            f"There is no entropy model {path}; give a file of `speechlm static-table`, or a folder "
+            "of `speechlm export`."
+        )

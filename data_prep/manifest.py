@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import CorpusError
 from ..tokenizer.files import write_atomically
+from ..tokenizer.paths import require_file
 
 SPLITS = ("train", "valid", "test")
 MAX_LINE_BYTES = 1 << 20
@@ -194,16 +195,24 @@ def read_manifest(path: str | os.PathLike[str]) -> list[Utterance]:
     return utterances
 
 
+def require_manifest(path: Path) -> Path:
+    """The path of a manifest that is there; what it holds is not looked at.
+
+    Raises:
+        CorpusError: If it is no file.
+    """
+    inside = path / "manifest.jsonl"
+    hint = str(inside) if inside.is_file() else "the path of a JSONL manifest"
+    return require_file(path, CorpusError, hint)
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, bytes) of a JSON-lines file, blank lines left out.
 
     Raises:
         CorpusError: If the file cannot be opened or a line is longer than 1 MiB.
     """
-    if not path.is_file():
-        inside = path / "manifest.jsonl"
-        hint = str(inside) if inside.is_file() else "the path of a JSONL manifest"
-        raise CorpusError(f"{path} does not exist or is not a file; give {hint}.")
+    require_manifest(path)
     with path.open("rb") as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES + 1):

@@ -16,18 +16,29 @@ def make_folder(folder: Path) -> Path:
     Raises:
         ConfigError: If a file lies in its place, or it may not be made.
     """
+    require_results_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        above = (folder, *folder.parents)
-        file = next(path for path in above if path.exists() and not path.is_dir())
-        raise ConfigError(
-            f"Results cannot go to {folder}, since {file} is a file; name another folder."
-        ) from error
     except OSError as error:
         raise ConfigError(
             f"The folder {folder} cannot be made ({error.strerror}); make it first or name another."
         ) from error
+    return folder
+
+
+def require_results_folder(folder: Path) -> Path:
+    """The folder itself, if it is one or could be made one.
+
+    Raises:
+        ConfigError: If a file lies in its place.
+    """
+    for path in (folder, *folder.parents):
+        if path.is_dir():
+            break
+        if path.exists():
+            raise ConfigError(
+                f"Results cannot go to {folder}, since {path} is a file; name another folder."
+            )
     return folder
 
 

@@ -13,12 +13,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CorpusError, CorruptCodes, CorruptShard
-from ..tokenizer.codes import CodecIdentity
 from ..tokenizer.files import write_atomically
 from .manifest import SPLITS
+
+if TYPE_CHECKING:
+    from ..tokenizer.codes import CodecIdentity
 
 FORMAT_VERSION = 2
 INDEX_NAME = "index.json"
@@ -143,6 +145,20 @@ def index_bytes(receipts: Sequence[ShardReceipt], codec: CodecIdentity, num_book
     return _json_bytes(index)
 
 
+def require_dataset(folder: Path) -> Path:
+    """The folder of a finished dataset; what its index says is not looked at, and torch not needed.
+
+    Raises:
+        CorpusError: If there is none.
+    """
+    if not (folder / INDEX_NAME).is_file():
+        raise CorpusError(
+            f"{folder} is no finished token dataset ({INDEX_NAME} is missing); "
+            "run `speechlm tokenize` to its end."
+        )
+    return folder
+
+
 def read_index(folder: Path) -> DatasetIndex:
     """Read the index of a finished dataset.
 
@@ -150,12 +166,7 @@ def read_index(folder: Path) -> DatasetIndex:
         CorpusError: If there is none.
         CorruptShard: If it is not what `write_index` writes.
     """
-    path = folder / INDEX_NAME
-    if not path.is_file():
-        raise CorpusError(
-            f"{folder} is no finished token dataset ({INDEX_NAME} is missing); "
-            "run `speechlm tokenize` to its end."
-        )
+    path = require_dataset(folder) / INDEX_NAME
     raw = _read_json(path)
     if raw.get("format") != FORMAT_VERSION:
         raise CorruptShard(
@@ -185,6 +196,8 @@ def identity_from(raw: object) -> CodecIdentity:
     Raises:
         CorruptShard: If it names none.
     """
+    from ..tokenizer.codes import CodecIdentity  # brings torch, which a first look does without
+
     try:
         return CodecIdentity.from_json(json.dumps(raw))
     except CorruptCodes as error:

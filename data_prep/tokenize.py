@@ -153,6 +153,7 @@ def tokenize_manifest(
             "give codec_folder, and no codec."
         )
     rank = join_ranks(device) if chosen == "accelerate" else None
+    utterances = read_manifest(manifest)  # its faults are told before a codec is loaded
     met = perf_counter()
     identity = codec.identity if codec is not None else _identity(codec_folder)
     loading_seconds = perf_counter() - met if codec is None else 0.0
@@ -173,7 +174,7 @@ def tokenize_manifest(
         device=device,
         num_threads=None if rank is None else rank.num_threads,
     )
-    run = _Run(recipe, shard_parts(read_manifest(manifest), rows_per_shard), codec)
+    run = _Run(recipe, shard_parts(utterances, rows_per_shard), codec)
     make_folder(out)
     if only is not None:
         made, missing = run.make_one(only, progress)

@@ -22,6 +22,7 @@ from ..tokenizer.model_folder import load_model, read_config
 from .autoregressive import AutoregressiveModel
 from .config import AutoregressiveConfig
 from .prompt import Voice, read_prompt
+from .shipped import VOICE_SUFFIX, find_voice, shipped_models
 from .speech import SoftEdges
 from .text import (
     PAD,
@@ -33,8 +34,7 @@ from .text import (
     default_front_end,
     require_text,
 )
-from .voice_file import SUFFIX, load_voice
-from .voices import find_voice, shipped_models
+from .voice_file import load_voice
 
 Texts = str | Sequence[str]
 
@@ -227,7 +227,7 @@ class SpeechProcessor(ProcessorMixin):
             voice = torch.from_numpy(voice)
         if not isinstance(voice, (Tensor, Voice)):
             voice = find_voice(voice)
-            if voice.suffix == SUFFIX:
+            if voice.suffix == VOICE_SUFFIX:
                 voice = load_voice(voice)
         if isinstance(voice, Voice):
             self.codec.identity.require(voice.identity, "The voice")

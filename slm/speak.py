@@ -13,18 +13,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, CorruptWeights, SpeechLMError, UnsupportedText
+from ..errors import ConfigError, CorruptWeights, SpeechLMError
 from ..tokenizer.codec import CodecModel, load_codec
 from ..tokenizer.codes import Codes
 from ..tokenizer.model_folder import load_model
 from .autoregressive import AutoregressiveModel
 from .generate import Choice, Generation, generate_batch
-from .lines import Job, Line, generate_lines, prepare_lines
+from .jobs import Job, generate_lines, prepare_lines
+from .lines import Line
 from .nonautoregressive import NonAutoregressiveModel
 from .projections import Precision
 from .prompt import Voice
 from .runtime import precision_of, set_precision
 from .sampling import SamplingConfig
+from .shipped import find_voice, shipped_models, shipped_voices
 from .silence import silent_codes
 from .speech import SoftEdges, Speech, join_codes
 from .streaming import CHUNK_FRAMES, FIRST_FRAMES, stream_speech
@@ -34,11 +36,11 @@ from .text import (
     TextFrontEnd,
     Vocabulary,
     default_front_end,
-    has_words,
+    require_words,
     split_sentences,
 )
 from .transcribe import Transcriber
-from .voices import Codec, Prompt, find_voice, prepare_voice, shipped_models, shipped_voices
+from .voices import Codec, Prompt, prepare_voice
 
 __all__ = ["Codec", "Line", "Speaker", "Speech", "find_voice", "shipped_voices"]
 
@@ -179,11 +181,7 @@ class Speaker:
             UnsupportedText: If there is nothing in it that the models can speak.
         """
         if not isinstance(self.symbols, SymbolTable) or self.front_end is None:
-            if not has_words(text):
-                raise UnsupportedText(
-                    f"There is nothing to speak in {text[:40]!r}; give a text with words."
-                )
-            return torch.tensor(self.symbols.encode(text))
+            return torch.tensor(self.symbols.encode(require_words(text)))
         phonemes = self.front_end.phonemize(text)
         if not isinstance(self.front_end, GivenPhonemes):  # what is given is refused, not mended
             phonemes = self.symbols.clean(phonemes)

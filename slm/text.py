@@ -220,6 +220,20 @@ def require_text(text: str) -> str:
     return stripped
 
 
+def require_words(text: str) -> str:
+    """The text without surrounding blanks, if any front end or model could speak of it.
+
+    Raises:
+        UnsupportedText: If it is empty, too long, or without a letter or digit.
+    """
+    stripped = require_text(text)
+    if not has_words(stripped):
+        raise UnsupportedText(
+            f"There is nothing to speak in {stripped[:40]!r}; give a text with words."
+        )
+    return stripped
+
+
 # A sentence ends at . ! ? or … with the quotes and brackets that close it, before a blank and
 # anything but a small letter ('"Why?" she asked.' is one sentence); an empty line always ends it.
 _CLOSING = r"[\"'”’»)\]]*"

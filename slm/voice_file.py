@@ -9,21 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, CorruptCodes
+from ..errors import CorruptCodes
 from ..tokenizer.codes import CodecIdentity
 from ..tokenizer.files import write_atomically
+from ..tokenizer.paths import require_file
 from .pieces import PieceTokenizer
 from .prompt import Voice
+from .shipped import require_voice_target
 from .text import NO_TEXT, SymbolTable, Vocabulary
 
 FORMAT = "speechlm-voice-1"
-SUFFIX = ".safetensors"
 MAX_FILE_BYTES = 1 << 20
 MAX_FRAMES = 4096
 MAX_NOTE_CHARACTERS = 1000
@@ -51,9 +51,7 @@ def save_voice(voice: Voice, path: str | os.PathLike[str]) -> None:
     """
     from safetensors.torch import save
 
-    if Path(path).suffix != SUFFIX:
-        raise ConfigError(f"{path} would not be known as a voice; let its name end in {SUFFIX}.")
-
+    require_voice_target(path)
     header = {
         "format": FORMAT,
         "codec": json.loads(voice.identity.to_json()),
@@ -73,9 +71,7 @@ def load_voice(path: str | os.PathLike[str]) -> Voice:
     """
     from safetensors import SafetensorError, safe_open
 
-    name = Path(path)
-    if not name.is_file():
-        raise CorruptCodes(f"{name} does not exist; give a file written by `speechlm voice`.")
+    name = require_file(path, CorruptCodes, "a file written by `speechlm voice`")
     if name.stat().st_size > MAX_FILE_BYTES:
         raise CorruptCodes(f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB and was not read.")
     try:

@@ -1,24 +1,24 @@
-"""Voices: those that ship with speechlm, recordings, files of voices, and how they are prepared."""
+"""Voices: recordings and files of voices, and how they are prepared."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
 
-from ..errors import ConfigError, ModelMismatch, UnsupportedAudio, UnsupportedText
+from ..errors import ConfigError, ModelMismatch, UnsupportedText
 from ..tokenizer.codes import CodecIdentity, Codes
 from .autoregressive import AutoregressiveModel
 from .forced_alignment import align
 from .prompt import Voice, read_prompt, speech_level
+from .shipped import VOICE_SUFFIX, find_voice
 from .text import has_words
 from .transcribe import Transcriber
-from .voice_file import SUFFIX, load_voice, vocabulary_id
+from .voice_file import load_voice, vocabulary_id
 
 Prompt = str | os.PathLike[str] | Tensor | Voice | None
 
@@ -38,33 +38,6 @@ class Codec(Protocol):
     def synthesize(self, codes: Codes) -> list[Tensor]:
         """Codes to waveforms `[L_i]`."""
         ...
-
-
-def shipped_models() -> Path:
-    """The folder of the models and voices that ship with speechlm."""
-    return Path(str(files(__package__))) / "weights"
-
-
-def shipped_voices() -> dict[str, Path]:
-    """Short recordings of synthetic voices that ship with speechlm: name to file, in order."""
-    return {path.stem: path for path in sorted((shipped_models() / "voices").glob("*.opus"))}
-
-
-def find_voice(prompt: str | os.PathLike[str] | None) -> Path:
-    """The file that a prompt means: a file, a shipped voice's name, or by default the first voice.
-
-    Raises:
-        UnsupportedAudio: If it is neither.
-    """
-    voices = shipped_voices()
-    name = next(iter(voices), "") if prompt is None else os.fspath(prompt)
-    found = Path(name) if Path(name).is_file() else voices.get(name)
-    if found is None:
-        raise UnsupportedAudio(
-            f"The prompt {name!r} is neither a recording nor a shipped voice "
-            f"({', '.join(voices) or 'none'}); give one of them."
-        )
-    return found
 
 
 def prepare_voice(
@@ -93,7 +66,7 @@ def prepare_voice(
     """
     if not isinstance(prompt, (Tensor, Voice)):
         prompt = find_voice(prompt)
-    if isinstance(prompt, Path) and prompt.suffix == SUFFIX:
+    if isinstance(prompt, Path) and prompt.suffix == VOICE_SUFFIX:
         prompt = load_voice(prompt)
     if isinstance(prompt, Voice):
         if prompt_text is not None:

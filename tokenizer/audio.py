@@ -17,13 +17,13 @@ from torch import Tensor
 
 from ..errors import UnsupportedAudio
 from .files import write_atomically
+from .paths import AUDIO_FORMATS, require_audio_suffix, require_audio_target, require_recording
 
 MAX_SECONDS = 4 * 3600.0
 MAX_CHANNELS = 32
 RATES_HZ = (4_000, 384_000)
 _BLOCK_SAMPLES = 1 << 20
 _QUALITY = "HQ"
-_FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".opus": "OGG", ".mp3": "MP3"}
 _SUBTYPES = {".wav": "PCM_16", ".opus": "OPUS", ".ogg": "VORBIS"}
 
 
@@ -48,13 +48,7 @@ def inspect_audio(path: str | os.PathLike[str], max_seconds: float = MAX_SECONDS
         UnsupportedAudio: If the file is missing, empty, unreadable, or beyond the bounds on
             duration, rate and channels.
     """
-    name = Path(path)
-    if not name.is_file():
-        raise UnsupportedAudio(
-            f"{name} does not exist or is not a file; give the path of a recording."
-        )
-    if name.stat().st_size == 0:
-        raise UnsupportedAudio(f"{name} is an empty file; give a recording.")
+    name = require_recording(path)
     try:
         header = soundfile.info(str(name))
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
@@ -154,21 +148,18 @@ def encode_audio(waveform: Tensor, sampling_rate: int, suffix: str) -> bytes:
     Raises:
         UnsupportedAudio: If the suffix is not one that soundfile writes for us.
     """
-    if suffix.lower() not in _FORMATS:
-        raise UnsupportedAudio(
-            f"Cannot write {suffix or 'a file without suffix'}; use one of {', '.join(_FORMATS)}."
-        )
+    suffix = require_audio_suffix(suffix)
     buffer = io.BytesIO()
     samples = waveform.detach().cpu().float().clamp(-1, 1).numpy()
     # libsndfile's Opus takes five rates only; 48 kHz holds any of ours
-    if suffix.lower() == ".opus" and sampling_rate not in (8000, 12000, 16000, 24000, 48000):
+    if suffix == ".opus" and sampling_rate not in (8000, 12000, 16000, 24000, 48000):
         samples, sampling_rate = soxr.resample(samples, sampling_rate, 48000), 48000
     soundfile.write(
         buffer,
         samples,
         sampling_rate,
-        format=_FORMATS[suffix.lower()],
-        subtype=_SUBTYPES.get(suffix.lower()),
+        format=AUDIO_FORMATS[suffix],
+        subtype=_SUBTYPES.get(suffix),
     )
     return buffer.getvalue()
 
@@ -179,7 +170,5 @@ def write_audio(path: str | os.PathLike[str], waveform: Tensor, sampling_rate: i
     Raises:
         UnsupportedAudio: If the suffix is unknown or the folder does not exist.
     """
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise UnsupportedAudio(f"The folder {target.parent} does not exist; make it first.")
+    target = require_audio_target(path)
     write_atomically(target, encode_audio(waveform, sampling_rate, target.suffix))

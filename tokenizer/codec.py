@@ -15,13 +15,14 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from ..errors import ConfigError, CorruptWeights, UnsupportedAudio
+from ..errors import ConfigError, UnsupportedAudio
 from .blocks import frame_mask, is_finite
 from .codes import CodecIdentity, Codes
 from .config import CodecConfig
 from .encoder import SpectralEncoder
 from .fourier import FourierDecoder, Synthesis
 from .model_folder import fingerprint, load_model
+from .paths import require_model_folder
 from .quantizer import MaskedChannelQuantizer, Quantized
 from .seanet import SEANetEncoder
 from .stream import as_samples, decode_blocks, encode_blocks
@@ -313,8 +314,5 @@ def load_codec(folder: Path | None = None) -> CodecModel:
     """
     if folder is None:
         folder = Path(str(importlib.resources.files(__package__))) / "weights"
-    if not Path(folder).is_dir():
-        raise CorruptWeights(
-            f"There is no codec folder {folder}; give one written by `speechlm export`."
-        )
+    require_model_folder(folder)
     return load_model(Path(folder), CodecModel)

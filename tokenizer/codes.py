@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..errors import CorruptCodes, ModelMismatch
 from .files import write_atomically
+from .paths import require_file
 
 FORMAT_VERSION = 1
 MAX_FILE_BYTES = 512 << 20  # about 60 days of speech at 3 kbps; refuses absurd files before reading
@@ -180,9 +180,7 @@ class Codes:
         """
         from safetensors import SafetensorError, safe_open
 
-        name = Path(path)
-        if not name.is_file():
-            raise CorruptCodes(f"{name} does not exist; give a file written by `speechlm encode`.")
+        name = require_file(path, CorruptCodes, "a file written by `speechlm encode`")
         if name.stat().st_size > MAX_FILE_BYTES:
             raise CorruptCodes(
                 f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB and was not read."

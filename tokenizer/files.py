@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import tempfile
 from pathlib import Path
+
+from .paths import require_target
 
 _SHOWN = 40  # characters of the name in the temporary one, which must not grow past the limit
 
@@ -19,13 +20,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         OSError: If the folder is missing or the file cannot be written; it names one of the two,
             never the temporary file.
     """
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(
-            errno.ENOENT,
-            f"There is no such folder to write {target.name} into; make it first",
-            str(target.parent),
-        )
+    target = require_target(path)
     temporary: Path | None = None
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:_SHOWN]}.")

@@ -16,7 +16,7 @@ from ..data_prep.shards import open_datasets
 from ..errors import ConfigError
 from ..tokenizer.codec import CodecModel, load_codec
 from ..tokenizer.codes import CodecIdentity
-from .start import SHIPPED
+from .config import SHIPPED
 from .transmission_tables import StaticTables
 from .utterances import Utterances
 

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..errors import ConfigError
 
+SHIPPED = "shipped"  # where a folder of weights is asked for: those that come with speechlm
+
 
 class Strict(BaseModel):
     """A section of a run configuration: unknown keys are refused, values do not change."""
@@ -289,6 +291,8 @@ class TransmissionTraining(Strict):
         shards: Folders of token shards.
         codec: Folder of the codec that made them, or `shipped`: codes begin as alike as its entries are
             (`FrameModel.take_codebooks`). None begins at random.
+        start_from: Run folder, exported model folder, or `shipped`, whose weights the run starts
+            from; `--from` sets it.
         batch_frames: Padded frames in one batch.
         crop_seconds: Longest training item, a random piece of an utterance. Streams begin anew every
             chunk, so pieces little longer than a chunk are what the entropy model will meet.
@@ -300,6 +304,7 @@ class TransmissionTraining(Strict):
     model: dict[str, Any] = Field(default_factory=dict)
     shards: list[str]
     codec: str | None = None
+    start_from: str | None = None
     batch_frames: int = Field(4000, ge=1)
     crop_seconds: float = Field(2.0, gt=0)
     context_seconds: float = Field(1.0, gt=0)
@@ -317,6 +322,7 @@ class MaskedTraining(Strict):
         shards: Folders of token shards.
         codec: Folder of the codec that made them, or `shipped`: codes begin as alike as its entries are,
             and validation measures errors of its latents. None begins at random and measures none.
+        start_from: As for `TransmissionTraining`.
         batch_frames: Padded frames in one batch.
         run: Settings of the run.
     """
@@ -325,6 +331,7 @@ class MaskedTraining(Strict):
     model: dict[str, Any] = Field(default_factory=dict)
     shards: list[str]
     codec: str | None = None
+    start_from: str | None = None
     batch_frames: int = Field(2000, ge=1)
     run: RunSettings = RunSettings()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from accelerate.utils import parse_flag_from_env
@@ -13,7 +12,6 @@ from .config import (
     CodecTraining,
     LanguageModelTraining,
     MaskedTraining,
-    TransmissionTraining,
     read_run_config,
 )
 from .describe import (
@@ -26,10 +24,8 @@ from .describe import (
     describe_transmission,
 )
 from .loop import Trainer
+from .recipe import PREDICTS, no_such_kind, read_transmission, with_start
 from .rival import NO_DEEPSPEED
-
-_NO_SUCH_KIND = "There is no training {!r}; choose codec, slm, aligner, entropy, fine or masked."
-_PREDICTS = {"entropy": "base", "fine": "fine"}
 
 
 def run_training(
@@ -56,7 +52,7 @@ def run_training(
         ConfigError: If the configuration is refused or the folder holds another run.
     """
     folder = run if run is not None else Path("runs") / config.stem
-    overrides = _with_start(kind, overrides, start_from)
+    overrides = with_start(kind, overrides, start_from)
     if kind == "codec":
         from .codec import CodecTask
 
@@ -77,10 +73,10 @@ def run_training(
 
         wanted = read_run_config(config, overrides, AlignerTraining)
         Trainer(AlignerTask(wanted), wanted, wanted.run, kind, folder).run()
-    elif kind in _PREDICTS:
+    elif kind in PREDICTS:
         from .transmission import TransmissionTask
 
-        recipe = _read_transmission(kind, config, overrides)
+        recipe = read_transmission(kind, config, overrides)
         Trainer(TransmissionTask(recipe), recipe, recipe.run, kind, folder).run()
     elif kind == "masked":
         from .masked import MaskedTask
@@ -88,7 +84,7 @@ def run_training(
         sought = read_run_config(config, overrides, MaskedTraining)
         Trainer(MaskedTask(sought), sought, sought.run, kind, folder).run()
     else:
-        raise ConfigError(_NO_SUCH_KIND.format(kind))
+        raise no_such_kind(kind)
     return folder
 
 
@@ -104,36 +100,15 @@ def describe_training(
     Raises:
         ConfigError: If the configuration is refused.
     """
-    overrides = _with_start(kind, overrides, start_from)
+    overrides = with_start(kind, overrides, start_from)
     if kind == "codec":
         return describe_codec(read_run_config(config, overrides, CodecTraining))
     if kind == "slm":
         return describe_language_model(read_run_config(config, overrides, LanguageModelTraining))
     if kind == "aligner":
         return describe_aligner(read_run_config(config, overrides, AlignerTraining))
-    if kind in _PREDICTS:
-        return describe_transmission(kind, _read_transmission(kind, config, overrides))
+    if kind in PREDICTS:
+        return describe_transmission(kind, read_transmission(kind, config, overrides))
     if kind == "masked":
         return describe_masked(read_run_config(config, overrides, MaskedTraining))
-    raise ConfigError(_NO_SUCH_KIND.format(kind))
-
-
-def _read_transmission(kind: str, config: Path, overrides: list[str]) -> TransmissionTraining:
-    recipe = read_run_config(config, overrides, TransmissionTraining)
-    if recipe.predicts != _PREDICTS[kind]:
-        theirs = next(name for name, books in _PREDICTS.items() if books == recipe.predicts)
-        raise ConfigError(
-            f"{config} is a recipe for `train {theirs}`, not for `train {kind}`: "
-            f"it predicts the {recipe.predicts} books."
-        )
-    return recipe
-
-
-def _with_start(kind: str, overrides: list[str], start_from: str | None) -> list[str]:
-    if start_from is None:
-        return overrides
-    if kind not in ("codec", "slm"):
-        raise ConfigError(
-            f"--from takes codecs and language models; `train {kind}` starts untrained."
-        )
-    return [*overrides, f"start_from={json.dumps(start_from)}"]  # JSON is YAML
+    raise no_such_kind(kind)

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from ..errors import ConfigError
 from ..slm.autoregressive import AutoregressiveModel
 from ..slm.nonautoregressive import NonAutoregressiveModel
-from ..slm.voices import shipped_models
+from ..slm.shipped import shipped_models
 from ..tokenizer.codec import CodecModel, load_codec
+from ..tokenizer.codes import CodecIdentity
 from ..tokenizer.config import CodecConfig
 from ..tokenizer.model_folder import config_from_mapping, load_model
 from ..tokenizer.quantizer import MaskedChannelQuantizer
 from .checkpoint import RunFolder
+from .config import SHIPPED
 from .export import averaged_model
 
-SHIPPED = "shipped"
-# What a language model is trained with, and not what it is.
+_Model = TypeVar("_Model", bound=PreTrainedModel)
+
+# What a model is trained with, and not what it is.
 _FREE = {
     "dropout",
     "input_drop",
@@ -90,11 +94,53 @@ def start_language_model(
         if source == SHIPPED and not inside.is_dir():
             raise ConfigError(f"No {stage.upper()} model ships; give --from a folder with one.")
         found = load_model(inside if inside.is_dir() else folder, kind)
+    return _made_anew(found, kind, asked, source)
+
+
+def start_code_model(
+    source: str,
+    kind: type[_Model],
+    shipped: Path,
+    identity: CodecIdentity,
+    asked: Mapping[str, Any],
+) -> _Model:
+    """The entropy, fine or masked model that a run goes on from.
+
+    Args:
+        source: Run folder (its averaged weights), exported folder, or `shipped`.
+        kind: Its class.
+        shipped: Folder of the weights that ship.
+        identity: The codec of the shards.
+        asked: Section `model` of the run, as for `start_language_model`.
+
+    Raises:
+        ConfigError: If `asked` contradicts the weights, or they are another model's.
+        CorruptWeights: If there is no such model in the folder.
+        ModelMismatch: If it is made for another codec.
+    """
+    folder = shipped if source == SHIPPED else Path(source)
+    found: Any
+    if RunFolder(folder).checkpoints.is_dir():
+        found, _ = averaged_model(folder)
+    elif source == SHIPPED and not (folder / "model.safetensors").is_file():
+        raise ConfigError(
+            f"Of the {folder.name} model only integers ship, which are not trained on; give --from a "
+            "run folder or an exported model."
+        )
+    else:
+        found = load_model(folder, kind)
+    model = _made_anew(found, kind, asked, source)
+    model.config.codec_identity.require(identity, f"The weights of {source}")
+    return model
+
+
+def _made_anew(found: Any, kind: type[_Model], asked: Mapping[str, Any], source: str) -> _Model:
+    """Weights in a model that has the asked values where these are free; float32, in training mode."""
     if not isinstance(found, kind):
         raise ConfigError(
-            f"{source} is a run of {found.config.model_type}; --from needs {kind.config_class.model_type}."
+            f"{source} is a run of {type(found).__name__}; --from needs {kind.__name__}."
         )
-    theirs = found.config
+    theirs: Any = found.config
     free = {}
     for key, value in asked.items():
         if not hasattr(theirs, key):
@@ -106,9 +152,8 @@ def start_language_model(
             free[key] = value
         else:
             _require_same(key, value, getattr(theirs, key), source)
-    model: AutoregressiveModel | NonAutoregressiveModel = kind(
-        config_from_mapping({**theirs.to_dict(), **free}, kind.config_class, "The section `model`")
-    )
+    config = config_from_mapping({**theirs.to_dict(), **free}, type(theirs), "The section `model`")
+    model = kind(config)
     model.load_state_dict(found.state_dict())
     return model
 

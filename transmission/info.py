@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from ..errors import CorruptStream
+from ..tokenizer.paths import require_file
 from .container import Chunk, StreamHeader, unpack_header
 from .container_reader import ContainerReader, Damage, Part
 
@@ -139,9 +139,7 @@ def blocks(path: str | os.PathLike[str]) -> Iterator[bytes]:
     Raises:
         CorruptStream: If there is no such file.
     """
-    name = Path(path)
-    if not name.is_file():
-        raise CorruptStream(f"{name} does not exist; give a file that `speechlm compress` wrote.")
+    name = require_file(path, CorruptStream, "a file that `speechlm compress` wrote")
     with name.open("rb") as file:
         while block := file.read(BLOCK_BYTES):
             yield block

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, CorruptStream
 from ..tokenizer.codec import CodecModel
+from ..tokenizer.paths import require_file
 from .codes_stream import CodesPiece, CodesReader
 from .container import (
     MAX_END_BYTES,
@@ -53,11 +54,7 @@ class SeekableStream:
         Raises:
             CorruptStream: If the file is missing, or its header or index cannot be used.
         """
-        name = Path(path)
-        if not name.is_file():
-            raise CorruptStream(
-                f"{name} does not exist; give a file that `speechlm compress` wrote."
-            )
+        name = require_file(path, CorruptStream, "a file that `speechlm compress` wrote")
         with name.open("rb") as file:
             head = file.read(MAX_HEADER_BYTES)
             found = unpack_header(head)

@@ -15,9 +15,9 @@ from speechlm.slm.nonautoregressive import NonAutoregressiveModel
 from speechlm.slm.processing import SpeechProcessor
 from speechlm.slm.runtime import precision_of
 from speechlm.slm.sampling import generator_of
+from speechlm.slm.shipped import shipped_models
 from speechlm.slm.speak import Speaker
 from speechlm.slm.voice_file import save_voice
-from speechlm.slm.voices import shipped_models
 
 RATE = 16_000
 

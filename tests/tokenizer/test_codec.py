@@ -129,7 +129,7 @@ def test_broken_model_folders_are_refused(tmp_path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(CorruptWeights):
         load_codec(tmp_path)
-    with pytest.raises(CorruptWeights, match="no codec folder"):
+    with pytest.raises(CorruptWeights, match="no model folder"):
         load_codec(tmp_path / "nowhere")
 
 
