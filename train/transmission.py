@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..transmission.config import EntropyConfig, FineConfig
 from ..transmission.entropy_model import EntropyModel
 from ..transmission.fine_model import FineModel
 from ..transmission.frame_model import FrameModel, FrameOutput
+from ..transmission.models import WEIGHTS
 from .batches import Draw
 from .code_task import CodeTask
 from .config import TransmissionTraining
+from .start import start_code_model
 from .task import Batch, Validation
 
 _VALIDATION_FRAMES = 8000  # a batch
@@ -29,13 +30,7 @@ class TransmissionTask(CodeTask):
     def __init__(self, config: TransmissionTraining) -> None:
         super().__init__(config.shards, config.codec, config.run.seed)
         self.config = config
-        self.model: FrameModel
-        if config.predicts == "base":
-            self.model = EntropyModel(EntropyConfig.for_codec(self.identity, **config.model))
-        else:
-            self.model = FineModel(FineConfig.for_codec(self.identity, **config.model))
-        if self.codec is not None:
-            self.model.take_codebooks(self.codec.quantizer.codebooks)
+        self.model = self._first_model()
         self.read_rows(self.model.num_given + self.model.num_levels)
         rate = self.identity.frame_rate_hz
         self.crop_frames = max(2, round(config.crop_seconds * rate))
@@ -43,6 +38,16 @@ class TransmissionTask(CodeTask):
         self.max_total = config.batch_frames
         self.lengths = np.minimum(self.rows.num_frames, self.crop_frames).tolist()
         self._static: dict[str, float] | None = None
+
+    def _first_model(self) -> FrameModel:
+        config, model = self.config, self.config.model
+        kind, name = (EntropyModel, "entropy") if config.predicts == "base" else (FineModel, "fine")
+        if config.start_from is not None:
+            return start_code_model(config.start_from, kind, WEIGHTS / name, self.identity, model)
+        made = kind(kind.config_class.for_codec(self.identity, **model))
+        if self.codec is not None:
+            made.take_codebooks(self.codec.quantizer.codebooks)
+        return made
 
     def item(self, draw: Draw) -> Tensor:
         """A random piece of an utterance, int64 `[K, T]`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -17,7 +18,7 @@ from tiny_transmission import voiced_codes, write_ruled_dataset
 from typer.testing import CliRunner
 
 from speechlm.cli import app
-from speechlm.errors import ConfigError
+from speechlm.errors import ConfigError, ModelMismatch
 from speechlm.tokenizer.codec import CodecModel
 from speechlm.tokenizer.codes import CodecIdentity
 from speechlm.tokenizer.model_folder import save_model
@@ -28,8 +29,10 @@ from speechlm.train.export import export_run
 from speechlm.train.masked import MaskedTask
 from speechlm.train.masks import lossy_look, packet_look
 from speechlm.train.run import describe_training, run_training
+from speechlm.train.start import start_code_model
 from speechlm.transmission.concealment import MaskedConcealer
 from speechlm.transmission.config import MaskedConfig
+from speechlm.transmission.entropy_model import EntropyModel
 from speechlm.transmission.masked_coding import MaskedFineCoder
 from speechlm.transmission.masked_model import MaskedModel
 
@@ -119,6 +122,38 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
     )
     assert all(torch.equal(state[name], again[name]) for name in state)
     assert figures(tmp_path, "valid")[-1] == figures(run, "valid")[-1]
+
+
+def test_a_run_goes_on_from_weights_with_other_data(
+    run: Path, recipe: Path, tmp_path: Path
+) -> None:
+    export_run(run, tmp_path / "exported")
+    for source in (run, tmp_path / "exported"):
+        config = read_run_config(recipe, [f"start_from={source}"], MaskedTraining)
+        task = MaskedTask(config)
+        with torch.no_grad():
+            begun = task.validate(task.model.eval()).metrics
+        last = figures(run, "valid")[-1]
+        assert begun["saved_of_raw"] == pytest.approx(last["saved_of_raw"], abs=2e-3)
+    with pytest.raises(ConfigError, match=r"model\.num_layers is 7, but the weights of"):
+        MaskedTask(
+            read_run_config(recipe, [f"start_from={run}", "model.num_layers=7"], MaskedTraining)
+        )
+
+
+def test_weights_of_another_codec_or_model_are_refused(
+    run: Path, codec: CodecModel, tmp_path: Path
+) -> None:
+    identity = codec.identity
+    sizes = {**MASKED_SIZES, "dropout": 0.2}
+    assert start_code_model(str(run), MaskedModel, run, identity, sizes).config.dropout == 0.2
+    other = dataclasses.replace(identity, revision="0" * 16)
+    with pytest.raises(ModelMismatch, match="The weights of"):
+        start_code_model(str(run), MaskedModel, run, other, {})
+    with pytest.raises(ConfigError, match="is a run of MaskedModel; --from needs EntropyModel"):
+        start_code_model(str(run), EntropyModel, run, identity, {})
+    with pytest.raises(ConfigError, match="only integers ship"):
+        start_code_model("shipped", EntropyModel, tmp_path, identity, {})
 
 
 def test_an_export_codes_and_conceals(run: Path, codec: CodecModel, tmp_path: Path) -> None:
