@@ -7,7 +7,10 @@ frame of a chunk nothing came before; it has tables of its own.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +22,11 @@ from ..tokenizer.codes import CodecIdentity
 from ..tokenizer.files import write_atomically
 from .symbol_model import TOTAL_BITS
 
-FORMAT = "speechlm-static-table-1"
+FORMAT = "speechlm-static-table-1"  # of the fingerprint, and of files that hold a tensor a table
+PACKED_FORMAT = "speechlm-static-table-2"  # of files whose tables are compressed
 MAX_FILE_BYTES = 64 << 20
+MAX_TABLE_BYTES = 64 << 20  # of unpacked tables, as 16-bit numbers
+_PARTS = ("start", "classes", "table")
 
 
 @dataclass(frozen=True)
@@ -85,19 +91,28 @@ class StaticTable:
         return digest.hexdigest()[:16]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file with the codec's identity in its metadata."""
+        """Write a safetensors file: the codec and the sizes in its metadata, the tables compressed.
+
+        The one tensor `packed` is a zlib stream of all values of `start`, `classes` and `table`, book by
+        book, as 16-bit numbers: first the low bytes of all of them, then the high ones.
+        """
         from safetensors.numpy import save
 
-        tensors = {}
-        for number, book in enumerate(self.books):
-            tensors[f"book{number}.start"] = book.start.astype(np.uint16)
-            tensors[f"book{number}.classes"] = book.classes.astype(np.uint16)
-            tensors[f"book{number}.table"] = book.table.astype(np.uint16)
-        write_atomically(path, save(tensors, {"format": FORMAT, "codec": self.codec.to_json()}))
+        values = np.concatenate(
+            [getattr(book, part).reshape(-1) for book in self.books for part in _PARTS]
+        )
+        planes = values.astype("<u2").view(np.uint8).reshape(-1, 2).T
+        packed = np.frombuffer(zlib.compress(planes.tobytes(), 9), np.uint8)
+        metadata = {
+            "format": PACKED_FORMAT,
+            "codec": self.codec.to_json(),
+            "classes": json.dumps([len(book.table) for book in self.books]),
+        }
+        write_atomically(path, save({"packed": packed}, metadata))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> StaticTable:
-        """Read what `save` wrote.
+        """Read what `save` wrote, now or when it wrote a tensor a table.
 
         Raises:
             CorruptWeights: If the file is missing, too large, or holds anything else.
@@ -114,20 +129,17 @@ class StaticTable:
         try:
             with safe_open(name, "np") as file:
                 metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise CorruptWeights(f"{name} is no static table of the format {FORMAT}.")
-                codec = CodecIdentity.from_json(metadata.get("codec", ""))
-                count = sum(key.endswith(".table") for key in file.keys())
-                books = tuple(
-                    BookTable(
-                        *(
-                            file.get_tensor(f"book{number}.{part}").astype(np.int64)
-                            for part in ("start", "classes", "table")
-                        )
+                if metadata.get("format") not in (FORMAT, PACKED_FORMAT):
+                    raise CorruptWeights(
+                        f"{name} is no static table of the formats {FORMAT} and {PACKED_FORMAT}."
                     )
-                    for number in range(count)
-                )
-        except (SafetensorError, OSError, CorruptCodes) as error:
+                codec = CodecIdentity.from_json(metadata.get("codec", ""))
+                if metadata["format"] == FORMAT:
+                    books = _separate_books(file.keys(), file.get_tensor)
+                else:
+                    classes = _class_counts(metadata.get("classes", ""), codec)
+                    books = _packed_books(file.get_tensor("packed"), classes, codec.codebook_size)
+        except (SafetensorError, OSError, CorruptCodes, ValueError, zlib.error) as error:
             raise CorruptWeights(
                 f"{name} is no static table, or a damaged one ({error})."
             ) from error
@@ -135,6 +147,60 @@ class StaticTable:
             return cls(codec, books)
         except (ValueError, IndexError) as error:  # shapes that do not even stack
             raise CorruptWeights(f"{name} holds tables of wrong shapes ({error}).") from error
+
+
+def _separate_books(
+    names: Iterable[str], get: Callable[[str], NDArray[np.generic]]
+) -> tuple[BookTable, ...]:
+    """Books of a file that holds a tensor a table."""
+    count = sum(name.endswith(".table") for name in names)
+    return tuple(
+        BookTable(*(get(f"book{number}.{part}").astype(np.int64) for part in _PARTS))
+        for number in range(count)
+    )
+
+
+def _class_counts(text: str, codec: CodecIdentity) -> list[int]:
+    """C of every book, as a packed file states them.
+
+    Raises:
+        ValueError: If a codec has no such tables, or they would be absurdly large.
+    """
+    classes = json.loads(text)
+    size = codec.codebook_size
+    if not (
+        isinstance(classes, list)
+        and 1 <= len(classes) <= codec.num_codebooks
+        and all(type(count) is int and 1 <= count <= size for count in classes)
+    ):
+        raise ValueError("its classes are not those of the codec's books")
+    if 2 * size * sum(count + 2 for count in classes) > MAX_TABLE_BYTES:
+        raise ValueError(f"its tables would take more than {MAX_TABLE_BYTES >> 20} MiB")
+    return classes
+
+
+def _packed_books(
+    packed: NDArray[np.generic], classes: Sequence[int], size: int
+) -> tuple[BookTable, ...]:
+    """Books out of the tensor `packed`; never unpacks more than `classes` imply.
+
+    Raises:
+        ValueError: If it holds more or less than that, or is damaged.
+    """
+    if packed.dtype != np.uint8 or packed.ndim != 1:
+        raise ValueError("its packed tables are not bytes")
+    counts = [part for count in classes for part in (size, size, count * size)]
+    num_bytes = 2 * sum(counts)
+    unpacker = zlib.decompressobj()
+    raw = unpacker.decompress(packed.tobytes(), num_bytes + 1)
+    if len(raw) != num_bytes or not unpacker.eof or unpacker.unused_data:
+        raise ValueError(f"its packed tables do not hold {num_bytes} bytes and nothing else")
+    planes = np.frombuffer(raw, np.uint8).reshape(2, -1).astype(np.int64)
+    pieces = np.split(planes[0] + 256 * planes[1], np.cumsum(counts)[:-1])
+    return tuple(
+        BookTable(*pieces[number : number + 2], pieces[number + 2].reshape(-1, size))
+        for number in range(0, len(pieces), 3)
+    )
 
 
 @dataclass

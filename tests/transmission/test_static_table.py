@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from tiny_streams import CODEC, tiny_table, walk
 
 from speechlm.errors import ConfigError, CorpusError, CorruptWeights, ModelMismatch
 from speechlm.transmission.frequencies import ideal_bits
 from speechlm.transmission.static_learning import learn_static_table
 from speechlm.transmission.static_table import StaticTable, StaticTableModel
+
+PARTS = ("start", "classes", "table")
+
+
+def wide_table() -> StaticTable:
+    """Tables of many entries, most of which a code never follows."""
+    codec = type(CODEC)(**{**vars(CODEC), "codebook_size": 256})
+    return learn_static_table([walk(1000, 2, n, 256).numpy() for n in range(5)], codec, 64)
 
 
 def cost(model: StaticTableModel, codes: np.ndarray) -> float:
@@ -52,6 +64,60 @@ def test_a_file_brings_the_same_table_back(tmp_path: Path) -> None:
     table.save(tmp_path / "table.safetensors")
     again = StaticTable.load(tmp_path / "table.safetensors")
     assert again.fingerprint == table.fingerprint and again.codec == CODEC
+
+
+def test_a_file_takes_less_than_its_numbers(tmp_path: Path) -> None:
+    table = wide_table()
+    table.save(tmp_path / "table.safetensors")
+    numbers = sum(2 * getattr(b, part).size for b in table.books for part in PARTS)
+    assert (tmp_path / "table.safetensors").stat().st_size < numbers / 2
+
+
+def test_a_file_with_a_tensor_a_table_still_loads(tmp_path: Path) -> None:
+    table = tiny_table()
+    tensors = {
+        f"book{n}.{part}": getattr(book, part).astype(np.uint16)
+        for n, book in enumerate(table.books)
+        for part in PARTS
+    }
+    metadata = {"format": "speechlm-static-table-1", "codec": CODEC.to_json()}
+    save_file(tensors, tmp_path / "old.safetensors", metadata)
+    assert StaticTable.load(tmp_path / "old.safetensors").fingerprint == table.fingerprint
+
+
+@pytest.mark.parametrize(
+    "damage", ["bomb", "short", "cut", "trailing", "classes", "absurd", "floats", "not packed"]
+)
+def test_a_packed_file_unpacks_to_what_its_header_implies_or_not_at_all(
+    tmp_path: Path, damage: str
+) -> None:
+    path = tmp_path / "table.safetensors"
+    tiny_table().save(path)
+    with safe_open(path, "np") as file:
+        metadata, packed = file.metadata(), file.get_tensor("packed")
+    whole = packed.tobytes()
+    bad = {
+        "bomb": zlib.compress(bytes(64 << 20)),
+        "short": zlib.compress(zlib.decompress(whole)[:-2]),
+        "cut": whole[:-1],
+        "trailing": whole + b"\0",
+        "not packed": bytes(100),
+    }.get(damage, whole)
+    tensor = np.frombuffer(bad, np.uint8)
+    if damage == "floats":
+        tensor = tensor.astype(np.float32)
+    if damage == "classes":
+        metadata["classes"] = '[8, 8, "8"]'
+    if damage == "absurd":
+        codec = dict(vars(CODEC), codebook_size=1 << 16, num_codebooks=1 << 10)
+        metadata["codec"] = type(CODEC)(**codec).to_json()
+        metadata["classes"] = str([1 << 16] * (1 << 10))
+    save_file({"packed": tensor}, path, metadata)
+    tracemalloc.start()
+    with pytest.raises(CorruptWeights, match="no static table, or a damaged one"):
+        StaticTable.load(path)
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
 
 
 def test_the_fingerprint_follows_every_value() -> None:
