@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..slm.text import SymbolTable, is_speakable
 from .batches import Draw
 from .config import AlignerTraining
 from .task import Batch, Validation
+from .utterances import Utterances
 
 _VALIDATION_ROWS = 64
 _VALIDATION_BATCH = 8
@@ -40,20 +42,24 @@ class AlignerTask:
         first = datasets[0]
         self.frame_rate_hz = first.identity.frame_rate_hz
         longest = config.max_seconds * self.frame_rate_hz
-        rows = [
-            row
-            for dataset in datasets
-            for row in (dataset.row(index) for index in range(len(dataset)))
-            if is_speakable(row.phonemes) and len(row.phonemes) + 2 <= row.num_frames <= longest
-        ]
-        self.rows = [row for row in rows if row.split == "train"]
-        self.valid_rows = [row for row in rows if row.split == "valid"] or self.rows
+        written: set[str] = set()
+
+        def is_usable(row: TokenRow, split: str) -> bool:
+            fits = row.split == split and len(row.phonemes) + 2 <= row.num_frames <= longest
+            if usable := fits and is_speakable(row.phonemes):
+                written.update(row.phonemes)
+            return usable
+
+        self.rows, held_out = (
+            Utterances(datasets, partial(is_usable, split=split)) for split in ("train", "valid")
+        )
+        self.valid_rows = held_out or self.rows
         if not self.rows:
             raise ConfigError(
                 f"No row of {', '.join(config.shards)} can be trained on: each needs phonemes, and "
                 f"a frame a symbol in at most {config.max_seconds:g} s."
             )
-        sizes = {"symbols": _symbols_of(rows), **config.model}
+        sizes = {"symbols": _symbols_of(written), **config.model}
         torch.manual_seed(config.run.seed)
         self.model = AlignerModel(AlignerConfig.for_codec(first.identity, **sizes))
         if self.model.config.num_books > min(dataset.num_books for dataset in datasets):
@@ -63,7 +69,7 @@ class AlignerTask:
             )
         self.symbols = self.model.config.symbol_table
         self.max_total = config.batch_frames
-        self.lengths = [row.num_frames for row in self.rows]
+        self.lengths = self.rows.num_frames.tolist()
         self.fingerprint = hashlib.sha256(
             json.dumps([shards.fingerprint for shards in datasets]).encode()
         ).hexdigest()
@@ -96,7 +102,8 @@ class AlignerTask:
         aligner = cast(AlignerModel, model)
         count = min(_VALIDATION_ROWS, len(self.valid_rows))
         rows = [
-            self.valid_rows[i] for i in np.linspace(0, len(self.valid_rows) - 1, count).astype(int)
+            self.valid_rows[int(i)]
+            for i in np.linspace(0, len(self.valid_rows) - 1, count).astype(int)
         ]
         losses: list[tuple[float, float]] = []
         gains: list[float] = []
@@ -127,8 +134,7 @@ class AlignerTask:
         return self.symbols.encode(row.phonemes), row.codes
 
 
-def _symbols_of(rows: Iterable[TokenRow]) -> list[str]:
-    """The English table, and behind it what else the phonemes hold, in order of code points."""
+def _symbols_of(written: Iterable[str]) -> list[str]:
+    """The English table, and behind it what else was written, in order of code points."""
     table = SymbolTable()
-    others = {character for row in rows for character in row.phonemes if character not in table}
-    return [*table.symbols, *sorted(others)]
+    return [*table.symbols, *sorted(symbol for symbol in written if symbol not in table)]
