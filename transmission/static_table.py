@@ -198,7 +198,7 @@ def _packed_books(
     planes = np.frombuffer(raw, np.uint8).reshape(2, -1).astype(np.int64)
     pieces = np.split(planes[0] + 256 * planes[1], np.cumsum(counts)[:-1])
     return tuple(
-        BookTable(*pieces[number : number + 2], pieces[number + 2].reshape(-1, size))
+        BookTable(pieces[number], pieces[number + 1], pieces[number + 2].reshape(-1, size))
         for number in range(0, len(pieces), 3)
     )
 
