@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -89,14 +90,14 @@ def say(
     from ..data_prep.output import require_results_folder
     from ..slm.lines import Line
     from ..slm.shipped import find_voice
-    from ..slm.text import GivenPhonemes, require_words
+    from ..slm.text import GivenPhonemes
     from ..tokenizer.paths import require_audio_target, require_model_folder
 
     # Whatever needs no model, before anything heavy is imported: a mistake is told at once
     require_model_folder(model)
     voice = None if prompt is None and listing is not None else find_voice(prompt)
     if listing is None:
-        require_words(text or "")
+        text = _spoken(text or "", phonemes)
         require_audio_target(out)
     else:
         require_results_folder(out)
@@ -105,7 +106,9 @@ def say(
     sampling: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     line = Line(text or "", voice, prompt_text, seed)
     faults = _Faults()
-    lines = [line] if listing is None else _listed(listing, line, out if resume else None, faults)
+    lines = [line]
+    if listing is not None:
+        lines = _listed(listing, line, out if resume else None, faults, phonemes)
     if lines:
         from ..slm.speak import Speaker
 
@@ -201,16 +204,30 @@ class _Faults:
             raise CorpusError(f"{lines} not spoken; all others are written.")
 
 
-def _listed(listing: Path, default: Line, done: Path | None, faults: _Faults) -> list[Line]:
+def _spoken(text: str, phonemes: bool, where: str = "") -> str:
+    """What of a text can be spoken; what cannot is told on stderr. Phonemes stay as they are."""
+    from ..slm.signs import note_on
+    from ..slm.text import require_text, speakable
+
+    if phonemes:
+        return require_text(text)
+    spoken, left_out = speakable(text)
+    if left_out:
+        typer.echo(f"{where}: {note_on(left_out)}" if where else note_on(left_out), err=True)
+    return spoken
+
+
+def _listed(
+    listing: Path, default: Line, done: Path | None, faults: _Faults, phonemes: bool
+) -> list[Line]:
     """The lines of a list that are still to be spoken; `done` is where to look for the others."""
     from ..slm.lines import read_lines
     from ..slm.shipped import find_voice
-    from ..slm.text import require_words
 
     lines = []
     for line in read_lines(listing, faults.add, default):
         try:
-            require_words(line.text)
+            spoken = _spoken(line.text, phonemes, line.where)
             if line.prompt is None or isinstance(
                 line.prompt, str
             ):  # else the option's, found before
@@ -218,7 +235,7 @@ def _listed(listing: Path, default: Line, done: Path | None, faults: _Faults) ->
         except SpeechLMError as error:
             faults.add(f"{line.where}: {error}")
         else:
-            lines.append(line)
+            lines.append(replace(line, text=spoken))
     if done is None:
         return lines
     waiting = [line for line in lines if not (done / str(line.out)).is_file()]

@@ -26,12 +26,14 @@ class Job:
         voice: The prompt.
         seed: Of its line.
         index: Its place in that line.
+        note: What to tell the user about that line's text; empty if nothing.
     """
 
     text: Tensor
     voice: Voice
     seed: int
     index: int
+    note: str = ""
 
     def generator(self) -> torch.Generator:
         """The sentence's own source of chance; neighbouring seeds share none of them."""
@@ -42,7 +44,7 @@ class Job:
 
 def prepare_lines(
     lines: Iterable[Line | str],
-    sentences_of: Callable[[str], list[Tensor]],
+    sentences_of: Callable[[str], tuple[list[Tensor], str]],
     prepare_voice: Callable[..., Voice],
     on_error: Callable[[int, SpeechLMError], None] | None = None,
 ) -> list[list[Job]]:
@@ -50,7 +52,7 @@ def prepare_lines(
 
     Args:
         lines: What to say.
-        sentences_of: Symbols `[S_i]` of a text's sentences.
+        sentences_of: Symbols `[S_i]` of a text's sentences, and what to tell about the text.
         prepare_voice: Makes a voice of a prompt and its `prompt_text`.
         on_error: Is told place and fault of a line that cannot be spoken, which is then left out;
             None raises at the first.
@@ -65,7 +67,7 @@ def prepare_lines(
         prompt = line.prompt
         key = (id(prompt) if isinstance(prompt, (Tensor, Voice)) else prompt, line.prompt_text)
         try:
-            texts = sentences_of(line.text)
+            texts, note = sentences_of(line.text)
             if key not in voices:
                 voices[key] = prepare_voice(prompt, prompt_text=line.prompt_text)
         except SpeechLMError as error:
@@ -74,7 +76,7 @@ def prepare_lines(
                 raise told from error
             on_error(place, told)
             continue
-        jobs.append([Job(text, voices[key], line.seed, i) for i, text in enumerate(texts)])
+        jobs.append([Job(text, voices[key], line.seed, i, note) for i, text in enumerate(texts)])
     return jobs
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from num2words import num2words
 
+from .signs import FRACTIONS, SIGNS, SILENT, leave_out_symbols, plain_letters
+
 MAX_DIGITS = 15  # longer runs are read digit by digit: nobody says 10^20 by name
 
 # Titles and words that stand before a name or another word: their period ends no sentence.
@@ -49,11 +51,10 @@ _UNITS = {
     "mph": "mile per hour", "lb": "pound",
     "lbs": "pound", "oz": "ounce", "min": "minute", "sec": "second", "hr": "hour", "hrs": "hour",
 }  # fmt: skip
-_CURRENCIES = {"$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent")}
-_SIGNS = {"&": "and", "@": "at", "%": "percent", "+": "plus", "=": "equals", "°": "degrees",
-    "$": "dollars", "£": "pounds", "€": "euros",
+_CURRENCIES = {
+    "$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent"), "¥": ("yen", "sen"),
 }  # fmt: skip
-_FRACTIONS = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
+_INVARIABLE = ("hertz", "yen", "sen")
 _QUOTES = str.maketrans(
     {c: '"' for c in "“”„‟«»″"} | {c: "'" for c in "‘’‚‛`´′ʼ"} | {"‐": "-", "‑": "-"}
 )
@@ -67,10 +68,11 @@ def normalize(text: str) -> str:
     """Spoken form of an English text; applying it twice changes nothing.
 
     Quotes become `"` (those of single marks disappear, apostrophes stay), dashes and ellipses
-    become the pause that they are read with, blanks become one space.
+    become the pause that they are read with, blanks become one space, symbols without a reading go.
     """
-    spoken = unicodedata.normalize("NFC", text).translate(_QUOTES)
-    for sign, fraction in _FRACTIONS.items():
+    spoken = plain_letters(leave_out_symbols(unicodedata.normalize("NFC", text))[0])
+    spoken = spoken.translate(_QUOTES)
+    for sign, fraction in FRACTIONS.items():
         spoken = re.sub(rf"(?<=\d)\s*{sign}", f" and {fraction}", spoken).replace(sign, fraction)
     for _ in range(_MOST_PASSES):
         before = spoken
@@ -117,7 +119,7 @@ def _ordinal(value: str) -> str:
 
 
 def _plural(word: str, amount: str) -> str:
-    if amount.replace(",", "") in {"1", "1.00"} or word.endswith("hertz"):
+    if amount.replace(",", "") in {"1", "1.00"} or word.endswith(_INVARIABLE):
         return word
     if word == "penny":
         return "pence"
@@ -129,7 +131,7 @@ def _money(match: re.Match[str]) -> str:
     unit, part = _CURRENCIES[match["sign"]]
     amount, scale = match["amount"], match["scale"]
     if scale:
-        return f"{_words(amount)} {scale} {unit}s"
+        return f"{_words(amount)} {scale} {_plural(unit, scale)}"
     whole, _, cents = amount.partition(".")
     if len(cents) != 2:
         return f"{_words(amount)} {_plural(unit, amount)}"
@@ -137,7 +139,7 @@ def _money(match: re.Match[str]) -> str:
     if int(cents):
         cents = str(int(cents))
         spoken.append(f"{_words(cents)} {_plural(part, cents)}")
-    return " and ".join(spoken) or f"zero {unit}s"
+    return " and ".join(spoken) or f"zero {_plural(unit, whole)}"
 
 
 def _time(match: re.Match[str]) -> str:
@@ -227,7 +229,9 @@ _READINGS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = 
         lambda m: _month(m["month"]),
     ),
     (
-        re.compile(rf"(?P<sign>[$£€])\s?(?P<amount>{_NUMBER})(?:\s+(?P<scale>{_SCALES}))?\b", re.I),
+        re.compile(
+            rf"(?P<sign>[$£€¥])\s?(?P<amount>{_NUMBER})(?:\s+(?P<scale>{_SCALES}))?\b", re.I
+        ),
         _money,
     ),
     (
@@ -262,7 +266,7 @@ _READINGS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = 
     (re.compile(r"(?<=\d)\s?×\s?(?=\d)"), " times "),
     (re.compile(r"(?<=\d)(?=[A-Za-z])|(?<=[A-Za-z])-?(?=\d)"), " "),
     (re.compile(_NUMBER), _bare),
-    (re.compile(f"[{re.escape(''.join(_SIGNS))}]"), lambda m: f" {_SIGNS[m[0]]} "),
+    (re.compile(f"[{re.escape(''.join(SIGNS))}]"), lambda m: f" {SIGNS[m[0]]} "),
 ]
 
 _TIDYING = [
@@ -276,7 +280,7 @@ _TIDYING = [
     (re.compile(r"\s*(?:…|\.{2,})"), ","),
     (re.compile(r"[\[{]"), "("),
     (re.compile(r"[\]}]"), ")"),
-    (re.compile(r"[*_~^|<>\\/#]+"), " "),
+    (re.compile(f"[{re.escape(SILENT)}]+"), " "),
     # Of two marks that meet, the stronger one stays.
     (re.compile(r"^[\s,;:.]+"), ""),
     (re.compile(r",(?=\s*[,.;:!?])"), ""),

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import ConfigError, MissingExtra, UnsupportedText
 from .normalize import normalize
+from .signs import leave_out_symbols
 from .text import SymbolTable, is_speakable, require_latin, require_text
 
 # espeak writes a few sounds in a way that the speech data does not: one sign for r, none for
@@ -56,6 +57,8 @@ class EspeakPhonemes:
         spoken = require_text(text)
         if self.language.startswith("en"):
             spoken = require_latin(normalize(spoken))
+        else:
+            spoken, _ = leave_out_symbols(spoken)  # which espeak would name in any language
         phonemes = self.phonemize_raw([spoken])[0]
         if not is_speakable(phonemes):
             raise UnsupportedText(

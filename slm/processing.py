@@ -32,7 +32,7 @@ from .text import (
     TextFrontEnd,
     Vocabulary,
     default_front_end,
-    require_text,
+    speakable,
 )
 from .voice_file import load_voice
 
@@ -130,7 +130,7 @@ class SpeechTokenizer(PreTrainedTokenizer):
             UnsupportedText: If there is nothing to speak in it.
         """
         if not isinstance(self.vocabulary, SymbolTable):
-            return self.vocabulary.encode(require_text(text))
+            return self.vocabulary.encode(speakable(text)[0])
         self.front_end = self.front_end or default_front_end()
         phonemes = self.front_end.phonemize(text)
         if not isinstance(self.front_end, GivenPhonemes):

@@ -27,6 +27,7 @@ from .prompt import Voice
 from .runtime import precision_of, set_precision
 from .sampling import SamplingConfig
 from .shipped import find_voice, shipped_models, shipped_voices
+from .signs import note_on
 from .silence import silent_codes
 from .speech import SoftEdges, Speech, join_codes
 from .streaming import CHUNK_FRAMES, FIRST_FRAMES, stream_speech
@@ -36,7 +37,7 @@ from .text import (
     TextFrontEnd,
     Vocabulary,
     default_front_end,
-    require_words,
+    speakable,
     split_sentences,
 )
 from .transcribe import Transcriber
@@ -181,7 +182,7 @@ class Speaker:
             UnsupportedText: If there is nothing in it that the models can speak.
         """
         if not isinstance(self.symbols, SymbolTable) or self.front_end is None:
-            return torch.tensor(self.symbols.encode(require_words(text)))
+            return torch.tensor(self.symbols.encode(speakable(text)[0]))
         phonemes = self.front_end.phonemize(text)
         if not isinstance(self.front_end, GivenPhonemes):  # what is given is refused, not mended
             phonemes = self.symbols.clean(phonemes)
@@ -206,7 +207,8 @@ class Speaker:
         A long text is cut into sentences, all spoken with the same prompt.
 
         Args:
-            text: What to say.
+            text: What to say. Symbols without a reading, such as emoji, are left out; the result's
+                `notes` name them.
             prompt: As in `prepare_voice`, or a voice that it made.
             sampling_rate: Rate of a waveform; the codec's if None.
             prompt_text, transcriber: As in `prepare_voice`.
@@ -273,7 +275,12 @@ class Speaker:
             return self._generate(batch, config, max_seconds, num_candidates, choose)
 
         spoken = generate_lines(jobs, per_batch, generate)
-        return (self._speech(sentences, seconds) for sentences, seconds in spoken)
+        # a line without fault has at least one sentence
+        notes = [line[0].note for line in jobs]
+        return (
+            self._speech(sentences, seconds, note)
+            for (sentences, seconds), note in zip(spoken, notes, strict=True)
+        )
 
     def speak_stream(
         self,
@@ -331,8 +338,12 @@ class Speaker:
             self._silence = silent_codes(self.codec)
         return self._silence
 
-    def _sentences(self, text: str) -> list[Tensor]:
-        return [self.encode(sentence) for sentence in split_sentences(text)]
+    def _sentences(self, text: str) -> tuple[list[Tensor], str]:
+        left_out: list[str] = []
+        if not isinstance(self.front_end, GivenPhonemes):
+            text, left_out = speakable(text)
+        symbols = [self.encode(sentence) for sentence in split_sentences(text)]
+        return symbols, note_on(left_out) if left_out else ""
 
     def _jobs(
         self,
@@ -369,7 +380,7 @@ class Speaker:
             return None
         return max(1, round(max_seconds * self.codec.identity.frame_rate_hz))
 
-    def _speech(self, spoken: Sequence[Generation], seconds: float) -> Speech:
+    def _speech(self, spoken: Sequence[Generation], seconds: float, note: str) -> Speech:
         began = time.perf_counter()
         identity = self.codec.identity
         codes = join_codes([s.codes for s in spoken], identity.frame_rate_hz)
@@ -378,8 +389,8 @@ class Speaker:
         edges = SoftEdges(self.sampling_rate)
         waveform = torch.cat((edges.push(decoded), edges.flush()))
         is_cut = any(s.finish_reason == "length" for s in spoken)
-        note = self.front_end.note if self.front_end is not None else None
-        notes = [note] if note else []
+        own = self.front_end.note if self.front_end is not None else None
+        notes = [each for each in (own, note) if each]
         if is_cut:
             notes.append("The speech was cut at its length limit; raise it, or use another seed.")
         return Speech(

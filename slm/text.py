@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from ..errors import ConfigError, MissingExtra, UnsupportedText
 from .normalize import ends_with_abbreviation, normalize
+from .signs import leave_out_symbols
 
 PAD, BOUNDARY, NO_TEXT = 0, 1, 2
 SPECIALS = ("<pad>", "<boundary>", "<no-text>")
@@ -220,18 +221,18 @@ def require_text(text: str) -> str:
     return stripped
 
 
-def require_words(text: str) -> str:
-    """The text without surrounding blanks, if any front end or model could speak of it.
+def speakable(text: str) -> tuple[str, list[str]]:
+    """A text without surrounding blanks and symbols that have no reading, such as emoji; and these.
 
     Raises:
-        UnsupportedText: If it is empty, too long, or without a letter or digit.
+        UnsupportedText: If no letter or digit is left to speak, or the text is too long.
     """
-    stripped = require_text(text)
-    if not has_words(stripped):
+    spoken, left_out = leave_out_symbols(require_text(text))
+    if not has_words(spoken):
         raise UnsupportedText(
-            f"There is nothing to speak in {stripped[:40]!r}; give a text with words."
+            f"There is nothing to speak in {text[:40]!r}; give a text with words."
         )
-    return stripped
+    return spoken.strip(), left_out
 
 
 # A sentence ends at . ! ? or … with the quotes and brackets that close it, before a blank and

@@ -12,7 +12,7 @@ import torch
 from tiny_codecs import tiny_codec, voice
 from typer.testing import CliRunner, Result
 
-from speechlm import load_voice, read_audio
+from speechlm import Line, load_voice, read_audio
 from speechlm.cli import app
 from speechlm.slm.autoregressive import AutoregressiveModel
 from speechlm.slm.config import AutoregressiveConfig
@@ -244,3 +244,36 @@ def test_no_recognizer_is_one_sentence(
     assert refused.exit_code == 1 and "--recognizer" in refused.stderr
     refused = call(*arguments, "--recognizer", tmp_path)
     assert refused.exit_code == 1 and len(refused.stderr.splitlines()) == 1
+
+
+def test_symbols_are_left_out_and_named_in_one_line(
+    speaker: Speaker, prompt: Path, tmp_path: Path
+) -> None:
+    done = call("say", "Hello 😀 you → 😀.", "--prompt", prompt, "-o", tmp_path / "a.wav")
+    assert done.exit_code == 0
+    told = [line for line in done.stderr.splitlines() if "Left out" in line]
+    assert len(told) == 1 and "😀" in told[0] and "→" in told[0]
+    wanted = speaker.say("Hello you.", prompt).waveform
+    assert torch.allclose(read_audio(tmp_path / "a.wav", RATE), wanted, atol=1e-4)
+    streamed = call(
+        "say", "Hello 😀 you.", "--prompt", prompt, "-o", tmp_path / "s.wav", "--stream"
+    )
+    assert streamed.exit_code == 0 and streamed.stderr.count("Left out") == 1
+
+
+def test_symbols_are_left_out_line_by_line(prompt: Path, tmp_path: Path) -> None:
+    rows = [{"text": "Hello ☃."}, {"text": "Hello."}, {"text": "☃"}, {"text": "You ☃!"}]
+    made = listing(tmp_path, *rows)
+    done = call("say", "--list", made, "--out", tmp_path / "out", "--prompt", prompt)
+    assert done.exit_code == 1 and len(done.stdout.splitlines()) == 3
+    first, third, fourth, _ = done.stderr.splitlines()
+    assert "line 1: Left out" in first and "line 4: Left out" in fourth
+    assert "line 3: There is nothing to speak" in third
+
+
+def test_who_speaks_by_python_finds_the_symbols_in_the_notes(
+    speaker: Speaker, prompt: Path
+) -> None:
+    plain, marked = speaker.say_many([Line("Hello.", prompt), Line("Hello ☃.", prompt)])
+    assert plain.notes == [] and "snowman" in marked.notes[0]
+    assert torch.equal(plain.waveform, marked.waveform)
