@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,11 @@ from .files import write_atomically
 from .storage import Storage, restored, stored
 
 MAX_CONFIG_BYTES = 1 << 20
+# Names of types as people say them.
+_KINDS = {
+    "int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false",
+    "list": "a list", "dict": "a mapping", "NoneType": "null",
+}  # fmt: skip
 _Model = TypeVar("_Model", bound=PreTrainedModel)
 _Config = TypeVar("_Config", bound=PreTrainedConfig)
 
@@ -82,10 +88,26 @@ def config_from_mapping(raw: Mapping[str, Any], config_class: type[_Config], whe
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     except Exception as error:  # the Hub's strict dataclasses raise errors of their own family
-        lines = str(error).split("\n")
-        raise ConfigError(
-            f"{where} has a value of a wrong type: {' '.join(line.strip() for line in lines)}"
-        ) from error
+        raise ConfigError(f"{where} has a value of a wrong type: {_wrong_type(error)}") from error
+
+
+def _wrong_type(error: Exception) -> str:
+    """Field, value and what is wanted, out of what the Hub's dataclasses say of a value."""
+    text = " ".join(str(error).split())
+    one = re.search(r"Field '(\w+)' expected (\w+), got \w+ \(value: (.*)\)$", text)
+    several = re.search(
+        r"Field '(\w+)' with value (.*?) doesn't match any type in \((.*?)\)\. ", text
+    )
+    if several:
+        field, value = several[1], several[2]
+        kinds = [kind for kind in _KINDS if re.search(rf"\b{kind}\b(?!])", several[3])]
+    elif one:
+        field, value, kinds = one[1], one[3], [one[2]]
+    else:
+        return text
+    if "float" in kinds and "int" in kinds:
+        kinds.remove("int")
+    return f"{field} is {value}, give {' or '.join(_KINDS.get(kind, kind) for kind in kinds)}."
 
 
 def load_model(folder: Path, model_class: type[_Model]) -> _Model:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..errors import ConfigError
+from .refusals import not_yaml, refusals
 
 SHIPPED = "shipped"  # where a folder of weights is asked for: those that come with speechlm
 
@@ -67,7 +68,7 @@ class RunSettings(Strict):
     @model_validator(mode="after")
     def _one_way_down(self) -> RunSettings:
         if self.schedule == "cosine" and self.cooldown_steps:
-            raise ValueError("schedule cosine falls by itself; leave cooldown_steps at 0")
+            raise ValueError("schedule is cosine, which falls by itself, give cooldown_steps 0")
         return self
 
 
@@ -247,7 +248,10 @@ class LanguageModelTraining(Strict):
     def _prior_fades(self) -> LanguageModelTraining:
         full, gone = self.attention_prior_steps
         if not 0 <= full <= gone:
-            raise ValueError("attention_prior_steps must rise from 0")
+            raise ValueError(
+                f"attention_prior_steps is [{full}, {gone}], give two steps of which the second is no "
+                "earlier, such as [200, 400], or [0, 0] for none"
+            )
         return self
 
 
@@ -277,7 +281,10 @@ class AlignerTraining(Strict):
     def _context_arrives(self) -> AlignerTraining:
         start, full = self.context_steps
         if not 0 <= start < full <= self.run.total_steps:
-            raise ValueError("context_steps must rise, and end within run.total_steps")
+            raise ValueError(
+                f"context_steps is [{start}, {full}] and run.total_steps is {self.run.total_steps}, give "
+                "two rising steps, the second within run.total_steps"
+            )
         return self
 
 
@@ -366,7 +373,7 @@ def read_run_config(path: Path, overrides: list[str], kind: type[_Config]) -> _C
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path} is not YAML: {not_yaml(error)}.") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} does not hold a mapping of keys to values.")
     for mark, theirs in _MARKS.items():
@@ -385,14 +392,12 @@ def read_run_config(path: Path, overrides: list[str], kind: type[_Config]) -> _C
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 raise ConfigError(f"--set {key}: {parent} is not a section.")
-        place[last] = yaml.safe_load(value)
+        try:
+            place[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override} is not YAML: {not_yaml(error)}.") from error
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: "
-            + ("unknown key" if problem["type"] == "extra_forbidden" else problem["msg"])
-            for problem in error.errors()
-        )
         given = " with " + ", ".join(overrides) if overrides else ""
-        raise ConfigError(f"{path}{given} is refused: {problems}.") from error
+        raise ConfigError(f"{path}{given} is refused: {refusals(error, kind)}.") from error

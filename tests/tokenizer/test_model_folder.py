@@ -35,3 +35,18 @@ def test_a_whole_number_is_a_number() -> None:
 def test_other_types_are_still_refused(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=key):
         config_from_mapping({key: value}, CodecConfig, "The recipe")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"num_mels": "many"}, "num_mels is 'many', give a whole number."),
+        ({"min_pitch_hz": "low"}, "min_pitch_hz is 'low', give a number."),
+    ],
+)
+def test_a_wrong_type_is_told_by_field_value_and_what_to_give(
+    values: dict[str, object], told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_from_mapping(values, CodecConfig, "The recipe")
+    assert str(caught.value) == f"The recipe has a value of a wrong type: {told}"
