@@ -108,9 +108,20 @@ class PrepareSummary:
                 f"{counted(self.shared_speakers, 'speaker')} {verb} in more than one split of the "
                 f"corpus; --resplit parts {them}"
             )
+        if self.nameless:
+            lines.append(self._nameless())
         if self.split_note:
             lines.append(self.split_note)
         return "\n".join(lines)
+
+    def _nameless(self) -> str:
+        """What recordings of unknown speakers cost, and how to name them."""
+        total = sum(self.utterances.values())
+        which = f"all {total}" if self.nameless == total else f"{self.nameless} of {total}"
+        return (
+            f"speakers are unknown for {which} recordings: none can be the prompt of another, which is "
+            "how a model learns to follow a voice; give each speaker a folder, or a list with `speaker`"
+        )
 
     def _cleaning(self) -> list[str]:
         """A line of what was changed, and one of what was measured, in words."""

@@ -357,3 +357,25 @@ def test_a_histogram_counts_every_value_once(values):
     ends = found.start, found.start + len(found.counts) * found.width
     assert ends[0] <= min(values) + 1e-9
     assert max(values) < ends[1]
+
+
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [
+        (("", "", ""), "speakers are unknown for all 3 recordings"),
+        (("ann/", "", "bob/"), "speakers are unknown for 1 of 3 recordings"),
+        (("ann/", "ann/", "bob/"), None),
+    ],
+)
+def test_unknown_speakers_are_told_with_their_cost_and_cure(tmp_path, tone, folders, told):
+    corpus = tmp_path / "corpus"
+    for number, folder in enumerate(folders):
+        path = corpus / f"{folder}{number}.wav"
+        tone(path, 1.0 + 0.1 * number)
+        path.with_suffix(".txt").write_text("hello")
+    table = prepare_corpus(corpus, tmp_path / "out", progress=False).table()
+    lines = [line for line in table.splitlines() if "unknown" in line]
+    assert len(lines) == (told is not None)
+    for line in lines:
+        assert told in line
+        assert "prompt" in line and "folder" in line and "`speaker`" in line
