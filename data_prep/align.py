@@ -42,6 +42,7 @@ from .shards import TokenRow, TokenShards, write_shard
 
 MIN_MARGIN = 0.2
 NUM_OTHERS = 3
+POOR = "poor match"  # kind of the rows whose margin is not believed
 UNALIGNED_NAME = "unaligned.jsonl"
 SUMMARY_NAME = "alignment.json"
 NOTES = "alignment"
@@ -90,6 +91,11 @@ class AlignSummary:
     margins: np.ndarray
     wall_seconds: float
 
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether most alignments tried were not believed, so that the others passed by chance."""
+        return 2 * self.unaligned.get(POOR, 0) > len(self.margins)
+
     def figures(self) -> dict[str, Any]:
         """The figures of `alignment.json`: counts, and percentiles of the margin."""
         points = (1, 5, 25, 50, 75, 95, 99) if len(self.margins) else ()
@@ -98,6 +104,7 @@ class AlignSummary:
             "aligned": self.aligned,
             "kept": self.kept,
             "unaligned": self.unaligned,
+            "suspicious": self.is_suspicious,
             "margin_percentiles": {
                 str(point): round(float(np.percentile(self.margins, point)), 3) for point in points
             },
@@ -118,7 +125,16 @@ class AlignSummary:
             for count, low, high in zip(counts, edges, edges[1:], strict=False):
                 bar = "#" * int(np.ceil(40 * count / counts.max()))
                 lines.append(f"{low:7.2f} to {high:5.2f} {count:7d} {bar}".rstrip())
-        return "\n".join([*lines, f"took {self.wall_seconds:.1f} s"])
+        lines.append(f"took {self.wall_seconds:.1f} s")
+        if self.is_suspicious:
+            lines.append(
+                f"WARNING: do not train on this. {self.unaligned[POOR]} of {len(self.margins)} utterances "
+                f"fit their own text hardly better than others (median margin "
+                f"{float(np.median(self.margins)):.2f}), so the {self.aligned} that passed did so by "
+                "chance: the aligner has not learned such speech, or the transcripts are of other "
+                "recordings. Train it longer or on more of this speech, and align again."
+            )
+        return "\n".join(lines)
 
 
 def align_shards(
@@ -271,7 +287,7 @@ def _aligned(
         if margins[place] < min_margin:
             notes.refuse(
                 rows[place],
-                "poor match",
+                POOR,
                 f"its text explains the recording by {margins[place]:.2f} nats a frame better than "
                 f"texts of other recordings, less than {min_margin:g}: one of the two is wrong, or "
                 "the aligner has not learned such speech",
@@ -295,7 +311,10 @@ def _refusal(row: TokenRow, table: SymbolTable) -> tuple[str, str] | None:
 
 
 def _other_texts(rows: Sequence[TokenRow], places: Sequence[int]) -> dict[int, list[str]]:
-    """For each place up to `NUM_OTHERS` texts unlike its own that would fit, of rows of like length."""
+    """For each place up to `NUM_OTHERS` texts unlike its own that would fit, of rows of like length.
+
+    Where no row has one, it is the own text backwards.
+    """
     order = sorted(places, key=lambda each: (rows[each].num_frames, each))
     found: dict[int, list[str]] = {}
     for index, place in enumerate(order):
@@ -307,7 +326,10 @@ def _other_texts(rows: Sequence[TokenRow], places: Sequence[int]) -> dict[int, l
                 text, frames = rows[order[beside]].phonemes, rows[place].num_frames
                 if len(text) + 2 <= min(frames, _MAX_PLACES // frames):
                     taken.add(text)
-        found[place] = sorted(taken - {rows[place].phonemes})
+        # A row alone in its shard is compared with itself backwards: against no text at all even an
+        # aligner that has learned nothing gains, by the silence that every text has at its ends
+        own = rows[place].phonemes
+        found[place] = sorted(taken - {own}) or [text for text in (own[::-1],) if text != own]
     return found
 
 

@@ -121,6 +121,24 @@ def test_what_cannot_be_aligned_is_listed_with_its_reason(
     assert "poor match: 1" in summary.table()
 
 
+@pytest.mark.parametrize("rows_per_shard", [1, 1000])
+def test_an_aligner_that_has_hardly_learned_is_told_loudly(
+    rows_per_shard: int, true: list[TokenRow], tmp_path: Path, model: AlignerModel
+) -> None:
+    """Also where every row is alone in its shard, with no other text beside it."""
+    rows = [dataclasses.replace(row, durations=NONE) for row in true]
+    write_dataset(tmp_path / "in", rows, rows_per_shard)
+    hardly = run(tmp_path / "in", tmp_path / "hardly", trained_aligner(steps=2))
+    assert hardly.aligned < len(rows) / 2 and hardly.is_suspicious
+    assert hardly.table().splitlines()[-1].startswith("WARNING: do not train on this.")
+    again = run(tmp_path / "in", tmp_path / "hardly", trained_aligner(steps=2))
+    assert again.skipped == again.shards and again.is_suspicious  # nothing new, and still told
+    assert json.loads((tmp_path / "hardly" / "alignment.json").read_text())["suspicious"]
+    healthy = run(tmp_path / "in", tmp_path / "healthy", model)
+    assert healthy.aligned > 0.9 * len(rows) and not healthy.is_suspicious
+    assert "WARNING" not in healthy.table()
+
+
 def test_a_second_run_aligns_nothing(
     shards: Path,
     tmp_path: Path,
