@@ -14,6 +14,8 @@ from .options import CodecFolder
 
 app = typer.Typer(rich_markup_mode=None)
 
+DAMAGED = 3  # exit status of `decompress` where it wrote what is left of a damaged file
+
 _Model = Annotated[
     Path | None,
     typer.Option(
@@ -101,7 +103,10 @@ def decompress(
     ] = False,
     codec: CodecFolder = None,
 ) -> None:
-    """Turn an .lmc file back into a recording; damage is told on stderr and concealed."""
+    """Turn an .lmc file back into a recording; exit 3 if it is damaged.
+
+    Damaged chunks are concealed, a missing end is left out, both are told on stderr, and the others decode.
+    """
     if sent_only and fine is not None:
         raise typer.BadParameter("--sent-only plays without a fine model; leave --fine out.")
     from ..tokenizer.paths import require_audio_target, require_file, require_model_folder
@@ -141,9 +146,20 @@ def decompress(
         waveform = torch.cat([*samples, decompressor.flush()])
         damages = decompressor.damages
     write_audio(out, waveform, loaded.config.sampling_rate)
+    rate = loaded.config.sampling_rate
+    typer.echo(f"{out}: {len(waveform) / rate:.2f} s")
     for damage in damages:
         typer.echo(damage.reason, err=True)
-    typer.echo(f"{out}: {len(waveform) / loaded.config.sampling_rate:.2f} s")
+    if damages:
+        concealed = sum(damage.num_samples for damage in damages) / rate
+        lost = sum(damage.num_lost for damage in damages) / rate
+        unknown = " and an end of unknown length" if any(d.is_open for d in damages) else ""
+        typer.echo(
+            f"speechlm: {stream} is damaged: {concealed:.2f} s are concealed, {lost:.2f} s{unknown} "
+            "left out.",
+            err=True,
+        )
+        raise typer.Exit(DAMAGED)
 
 
 @app.command()

@@ -39,6 +39,8 @@ class Damage:
         num_chunks: Chunks that are missing.
         num_samples: Samples to conceal for them: none where the stream breaks off, and fewer than are
             missing where the hole is longer than such a stream may claim.
+        num_lost: Samples that are missing and not concealed, as far as that is known.
+        is_open: Whether the stream breaks off there and never told how long it would be.
     """
 
     reason: str
@@ -47,6 +49,8 @@ class Damage:
     first_chunk: int
     num_chunks: int = 0
     num_samples: int = 0
+    num_lost: int = 0
+    is_open: bool = False
 
 
 Part = StreamHeader | Chunk | Damage | EndRecord
@@ -92,13 +96,13 @@ class ContainerReader:
                 "The .lmc stream breaks off within its header; nothing can be decoded."
             )
         if self.end is None:
-            total = self.header.num_chunks(self.header.num_samples)
-            missing = 0 if self._num_samples else max(0, total - self._expected)
-            parts.append(
-                self._damage("The stream breaks off before its end record", self._base, missing, 0)
-            )
+            told = self._num_samples or self.header.num_samples
+            missing = max(0, self.header.num_chunks(told) - self._expected)
+            lost = max(0, told - self._expected * self.header.chunk_samples) if missing else 0
+            what = "The stream breaks off before its end record"
+            parts.append(self._damage(what, self._base, missing, 0, lost, is_open=not told))
         elif self._skipped:
-            parts.append(self._damage("Bytes follow the end of the stream", self._base, 0, 0))
+            parts.append(self._damage("Bytes follow the end of the stream", self._base, 0, 0, 0))
         return parts
 
     def _parts(self, is_finished: bool) -> list[Part]:
@@ -164,11 +168,12 @@ class ContainerReader:
             allowed = MAX_CHUNKS_UNSEEN + offset // CHUNK_HEAD_BYTES - self._given
             believed = max(0, min(missing, allowed))
             num_samples = believed * header.chunk_samples
-            if isinstance(part, EndRecord) and believed == missing > 0:
-                num_samples = part.num_samples - self._expected * header.chunk_samples
-            parts.append(
-                self._damage("A part of the stream is damaged", offset, missing, num_samples)
-            )
+            hole = missing * header.chunk_samples
+            if isinstance(part, EndRecord) and missing:
+                hole = part.num_samples - self._expected * header.chunk_samples
+                num_samples = hole if believed == missing else num_samples
+            what = "A part of the stream is damaged"
+            parts.append(self._damage(what, offset, missing, num_samples, hole - num_samples))
             self._given += believed
         if isinstance(part, EndRecord):
             self.end = part
@@ -179,16 +184,33 @@ class ContainerReader:
                 self._num_samples = number * header.chunk_samples + part.num_samples
         return [*parts, part]
 
-    def _damage(self, what: str, offset: int, num_chunks: int, num_samples: int) -> Damage:
+    def _damage(
+        self,
+        what: str,
+        offset: int,
+        num_chunks: int,
+        num_samples: int,
+        num_lost: int,
+        *,
+        is_open: bool = False,
+    ) -> Damage:
         """Name what lies before `offset`."""
         first, skipped, self._skipped = self._expected, self._skipped, 0
         missing = {0: "no chunk is missing", 1: f"chunk {first} is missing"}.get(
             num_chunks, f"chunks {first} to {first + num_chunks - 1} are missing"
         )
+        if is_open:
+            missing = f"what follows chunk {first - 1} is missing" if first else "all is missing"
+        elif num_chunks and self.header is not None:
+            seconds = (num_samples + num_lost) / self.header.codec.sampling_rate
+            missing += f", {seconds:.2f} s"
         where = f"at byte {offset - skipped}"
         passed = f", {skipped} bytes passed over" if skipped else ""
         reason = f"{what} ({where}{passed}): {missing}."
-        return Damage(reason, offset - skipped, skipped, first, num_chunks, num_samples)
+        place = offset - skipped
+        return Damage(
+            reason, place, skipped, first, num_chunks, num_samples, max(0, num_lost), is_open
+        )
 
 
 def _is_within(chunk: Chunk, header: StreamHeader) -> bool:

@@ -72,11 +72,33 @@ def test_damage_is_told_and_the_rest_is_heard(folder: Path, tmp_path: Path) -> N
     bad[90] ^= 1
     lmc.write_bytes(bad)
     assert "chunk 0 is missing" in call("info", lmc, fails=True).stdout
-    said = call("decompress", lmc, out, *codec)
-    assert "chunk 0 is missing" in said.stderr
+    said = call("decompress", lmc, out, *codec, fails=True)
+    assert said.exit_code == 3 and "chunk 0 is missing, 1.00 s" in said.stderr
+    assert "1.00 s are concealed, 0.00 s left out" in said.stderr.splitlines()[-1]
     heard = read_audio(out, RATE)
     assert len(heard) == round(2.2 * RATE)
     assert not heard[: RATE // 2].any() and heard[RATE + 3200 :].any()
+
+
+def test_an_end_that_is_cut_off_is_told_in_seconds_and_by_the_exit_status(
+    folder: Path, tmp_path: Path
+) -> None:
+    lmc, out, codec = tmp_path / "a.lmc", tmp_path / "a.wav", ("--codec", folder / "codec")
+    call("compress", folder / "speech.wav", lmc, *codec, "--raw")
+    assert call("decompress", lmc, out, *codec).stderr == ""
+    whole, data = read_audio(out, RATE), lmc.read_bytes()
+    lmc.write_bytes(data[: int(0.7 * len(data))])
+    said = call("decompress", lmc, out, *codec, fails=True)
+    assert said.exit_code == 3
+    assert "breaks off" in said.stderr and "chunks 1 to 2 are missing, 1.20 s" in said.stderr
+    assert "0.00 s are concealed, 1.20 s left out" in said.stderr.splitlines()[-1]
+    assert len(read_audio(out, RATE)) == RATE and f"{out}: 1.00 s" in said.stdout
+    lmc.write_bytes(
+        data[:-5]
+    )  # the end record alone: all of the sound is there, but not as it was sent
+    said = call("decompress", lmc, out, *codec, fails=True)
+    assert said.exit_code == 3 and "no chunk is missing" in said.stderr
+    assert torch.equal(read_audio(out, RATE), whole)
 
 
 def test_the_fine_model_that_ships_is_played_unless_told_otherwise(

@@ -117,6 +117,21 @@ def test_a_lost_second_fades_and_the_rest_is_unharmed() -> None:
     assert heard.isfinite().all()
 
 
+@pytest.mark.parametrize("length_is_told", [True, False])
+def test_an_end_that_is_missing_is_counted_where_its_length_was_told(length_is_told: bool) -> None:
+    told = {"num_samples": LENGTH} if length_is_told else {}
+    compressor = Compressor(codec(), chunk_frames=8, **told)
+    data = compressor.push(voice(LENGTH)) + compressor.flush()
+    heard, decompressor = decompressed(data[: len(data) // 2])
+    damage = decompressor.damages[-1]
+    assert damage.is_open == (not length_is_told) and damage.num_samples == 0
+    if length_is_told:
+        assert len(heard) + damage.num_lost == LENGTH
+        assert f"{damage.num_lost / 16_000:.2f} s" in damage.reason
+    else:
+        assert f"what follows chunk {damage.first_chunk - 1} is missing" in damage.reason
+
+
 def test_a_stream_of_nothing_but_damage_is_silent() -> None:
     data = bytearray(stream())
     first = unpack_header(data)[1]
