@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CorruptWeights, MissingExtra, UnsupportedText
+from ..tokenizer.storage import restored, stored
 from .normalize import normalize
 from .text import require_latin, require_text
 
@@ -33,6 +34,7 @@ LETTER_NAMES = (
     "tˈiː jˈuː vˈiː dˈʌbəljˌuː ˈɛks wˈaɪ zˈiː"
 ).split()
 _PAD, _EDGE = 0, 1  # letter ids; the letters follow
+_INNER = ("encoder.", "convolutions.")
 _BLANK = 0  # phoneme id; the phonemes follow
 # Two or three capitals, or more that no vowel makes readable; a plural or possessive s may follow.
 _ACRONYM = re.compile(r"([A-Z]{2,3}|[B-DF-HJ-NP-TV-XZ]{4,})('?s)?")
@@ -143,6 +145,16 @@ class LetterModel(nn.Module):
         return read
 
 
+def stored_letters(model: LetterModel) -> dict[str, Tensor]:
+    """The tensors of `model.safetensors`: 8 bits a weight inside the network, half precision at its ends.
+
+    Rounded embeddings and scores would misread 4 held-out words of 1,139 more, and save 28 kB.
+    """
+    inner = {n: t for n, t in model.state_dict().items() if n.startswith(_INNER)}
+    outer = {n: t for n, t in model.state_dict().items() if n not in inner}
+    return stored(inner, "int8") | stored(outer, "half")
+
+
 def letter_ids(word: str) -> Tensor:
     """int64 `[len(word) + 2]`: the letters between two edge marks."""
     return torch.tensor([_EDGE, *(LETTERS.index(c) + 2 for c in word[:MAX_LETTERS]), _EDGE])
@@ -203,6 +215,7 @@ class LetterPhonemes:
             raise CorruptWeights(
                 f"The lexicon in {folder} holds an entry that is not 1 or 3 strings."
             )
+        tensors = restored(tensors, f"{folder}/model.safetensors")
         model = LetterModel(config)
         if not all(bool(t.isfinite().all()) for t in tensors.values()):
             raise CorruptWeights(f"The letter model in {folder} holds values that are not finite.")

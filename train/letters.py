@@ -34,10 +34,12 @@ from ..slm.letters import (
     LetterModel,
     LetterPhonemes,
     letter_ids,
+    stored_letters,
 )
 from ..slm.normalize import normalize
 from ..slm.phonemes import EspeakPhonemes
 from ..tokenizer.files import write_atomically
+from ..tokenizer.storage import restored
 from .lexicon import build_lexicon, distance
 
 _LOG = logging.getLogger(__name__)
@@ -227,9 +229,9 @@ def train_letters(
     )
     model = train_model(words, num_steps, seed, batch_size, shape)
 
-    # The figures are of what is shipped: weights in half precision.
-    tensors = {name: t.half().contiguous() for name, t in model.state_dict().items()}
-    model.load_state_dict({name: t.float() for name, t in tensors.items()})
+    # The figures are of what is shipped: rounded weights.
+    tensors = stored_letters(model)
+    model.load_state_dict({n: t.float() for n, t in restored(tensors, str(out)).items()})
     random.Random(seed).shuffle(sentences)
     spoken = list(zip(sentences, espeak.phonemize_raw(sentences), strict=True))
     num_valid = max(1, round(len(spoken) * VALID_SHARE))
