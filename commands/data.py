@@ -217,7 +217,10 @@ def tokenize(
 def align(
     shards: Annotated[Path, typer.Argument(help="Token dataset with phonemes.")],
     out: Annotated[Path, typer.Argument(help="Folder for the same dataset with durations.")],
-    model: Annotated[Path, typer.Option(help="Exported model of `train aligner`.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Exported model of `train aligner`; the one that ships if not given."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Align rows that have durations too.")
     ] = False,
@@ -234,10 +237,10 @@ def align(
     require_results_folder(out)
     require_model_folder(model)
     from ..data_prep.align import align_shards
-    from ..slm.aligner import AlignerModel
-    from ..tokenizer.model_folder import load_model
+    from ..data_prep.receipts import read_index
+    from ..slm.aligner import load_aligner
 
-    aligner = load_model(model, AlignerModel)
+    aligner = load_aligner(model, read_index(shards).codec, f"The codec of {shards}")
     summary = align_shards(shards, out, aligner, overwrite=overwrite, min_margin=min_margin)
     typer.echo(summary.table())
 

@@ -11,6 +11,7 @@ whole, not as the peaks of CTC.
 # No `from __future__ import annotations` here: the Hub's `strict` checks no type that is a string.
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,12 +22,15 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from ..errors import ConfigError, UnsupportedText
+from ..errors import ConfigError, ModelMismatch, UnsupportedText
+from ..tokenizer.codes import CodecIdentity
+from ..tokenizer.model_folder import load_model
 from .alignment import is_before
 from .codec_config import CodecBoundConfig
 from .initialization import initialize, initialize_logits
 from .language_model import CodeEmbedding
 from .monotonic import best_path, log_path_sum, off_diagonal
+from .shipped import shipped_models
 from .text import NO_TEXT, PAD, SymbolTable
 from .transformer import RMSNorm
 
@@ -242,6 +246,30 @@ def padded(items: Sequence[tuple[Sequence[int], Tensor]]) -> dict[str, Tensor]:
         "codes": pad([codes.T for _, codes in items], True).transpose(1, 2),
         "num_frames": torch.tensor([codes.shape[1] for _, codes in items]),
     }
+
+
+def load_aligner(folder: Path | None, codec: CodecIdentity, where: str) -> AlignerModel:
+    """The aligner of a folder, or the one that ships.
+
+    Args:
+        folder: Written by `speechlm export`; None for the one that ships.
+        codec: Refuse an aligner for any other codec.
+        where: Names what was made with that codec, as the beginning of a sentence.
+
+    Raises:
+        CorruptWeights: If there is no aligner in the folder.
+        ModelMismatch: If it is made for another codec.
+    """
+    aligner = load_model(shipped_models() / "aligner" if folder is None else folder, AlignerModel)
+    known = aligner.config.codec_identity
+    if folder is None and known != codec:
+        raise ModelMismatch(
+            f"{where} is {codec.codec_id} revision {codec.revision}, and the aligner that ships knows "
+            f"{known.codec_id} revision {known.revision}; train one with `speechlm train aligner`, "
+            "and name it."
+        )
+    known.require(codec, where)
+    return aligner
 
 
 AutoConfig.register(AlignerConfig.model_type, AlignerConfig, exist_ok=True)
