@@ -1,4 +1,4 @@
-"""Models: `train` and `export`."""
+"""Models: `train`, `finetune` and `export`."""
 
 from __future__ import annotations
 
@@ -64,6 +64,45 @@ def train(
         typer.echo(describe_training(kind, config, overrides or [], start_from).table())
         return
     typer.echo(run_training(kind, config, overrides or [], run, start_from))
+
+
+@app.command()
+def finetune(
+    recordings: Annotated[
+        str, typer.Argument(help="Transcribed recordings: any corpus that `prepare` reads.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for `say --model`.")],
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Train adapters: for minutes of one voice.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps; 200 if not given.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change the training recipe; may be repeated."
+        ),
+    ] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            help="Models to start from, as `say --model` takes them; what ships if not given.",
+        ),
+    ] = None,
+    aligner: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Aligner for their codec; what ships if not given."),
+    ] = None,
+) -> None:
+    """Teach the shipped voice model your own recordings; run again to resume."""
+    from ..train.finetune import FineTuning
+
+    plan = FineTuning(recordings, out, lora, steps, tuple(overrides or ()), start_from, aligner)
+    plan.check()
+    from ..train.finetune_stages import fine_tune
+
+    fine_tune(plan, tell=typer.echo)
 
 
 @app.command()

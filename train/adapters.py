@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..errors import ConfigError, MissingExtra
+from ..errors import ConfigError
 from ..tokenizer.files import write_atomically
 from .config import LoraSettings
+from .recipe import require_peft
 
 
 def add_adapters(model: PreTrainedModel, settings: LoraSettings) -> None:
@@ -24,12 +25,9 @@ def add_adapters(model: PreTrainedModel, settings: LoraSettings) -> None:
         MissingExtra: If peft is not installed.
         ConfigError: If no layer has one of the names.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise MissingExtra(
-            "Training with `lora` needs peft; install it with: pip install '.[lora]' in a checkout."
-        ) from error
+    require_peft()
+    from peft import LoraConfig, inject_adapter_in_model
+
     linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
     for target in settings.targets:
         if not any(f".{name}".endswith(f".{target}") for name in linear):

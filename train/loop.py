@@ -36,7 +36,7 @@ from .sharded import configure_deepspeed, count_processor_ranks
 from .task import Task, Validation
 
 # What may change between two legs of one run without making it another run.
-_RESUMABLE = {
+RESUMABLE = {
     "total_steps",
     "cooldown_steps",
     "accumulation",  # with the ranks, it may share a step's batches anew; `_resume` holds the product
@@ -129,7 +129,7 @@ class Trainer:
         if accelerator.is_main_process:
             # the cosine's length is its shape: another one would be another run
             fixed = {"total_steps"} if settings.schedule == "cosine" else set()
-            self.files.claim(self.kind, self.config, _RESUMABLE - fixed)
+            self.files.claim(self.kind, self.config, RESUMABLE - fixed)
             described = self.task.model.config.to_json_string(use_diff=False)
             write_atomically(self.files.folder / "model.json", described.encode())
         accelerator.wait_for_everyone()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..data_prep.manifest import require_manifest
 from ..data_prep.receipts import require_dataset
-from ..errors import ConfigError
+from ..errors import ConfigError, MissingExtra
 from .config import (
     SHIPPED,
     AlignerTraining,
@@ -44,6 +45,7 @@ def check_recipe(
     Raises:
         ConfigError: As `read_run_config`; and if `start_from` is no folder, or this kind starts untrained.
         CorpusError: If a manifest or a token dataset is not there.
+        MissingExtra: If it trains adapters and peft is not installed.
     """
     config = read_recipe(kind, path, with_start(kind, overrides, start_from))
     source = getattr(config, "start_from", None)
@@ -52,6 +54,8 @@ def check_recipe(
             f"There is no folder {source} to start from; give a run folder, an exported model or "
             f"`{SHIPPED}`."
         )
+    if getattr(config, "lora", None) is not None:
+        require_peft()
     if data:
         for corpus in getattr(config, "data", []):
             require_manifest(Path(corpus.manifest))
@@ -99,6 +103,18 @@ def with_start(kind: str, overrides: list[str], start_from: str | None) -> list[
     if "start_from" not in RECIPES[kind].model_fields:
         raise ConfigError(f"`train {kind}` starts untrained; leave out --from.")
     return [*overrides, f"start_from={json.dumps(start_from)}"]  # JSON is YAML
+
+
+def require_peft() -> None:
+    """Refuse to go on without peft.
+
+    Raises:
+        MissingExtra: If it is not installed.
+    """
+    if find_spec("peft") is None:
+        raise MissingExtra(
+            "Training with `lora` needs peft; install it with: pip install '.[lora]' in a checkout."
+        )
 
 
 def no_such_kind(kind: str) -> ConfigError:
