@@ -26,6 +26,7 @@ from .describe import (
 from .loop import Trainer
 from .recipe import PREDICTS, no_such_kind, read_transmission, with_start
 from .rival import NO_DEEPSPEED
+from .sharded import quiet_deepspeed
 
 
 def run_training(
@@ -51,6 +52,7 @@ def run_training(
     Raises:
         ConfigError: If the configuration is refused or the folder holds another run.
     """
+    quiet_deepspeed()
     folder = run if run is not None else Path("runs") / config.stem
     overrides = with_start(kind, overrides, start_from)
     if kind == "codec":

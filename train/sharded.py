@@ -6,15 +6,31 @@ Asked for from outside, as `accelerate launch` or `ACCELERATE_USE_DEEPSPEED=true
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from accelerate import Accelerator, PartialState
+from accelerate.utils import parse_flag_from_env
 from torch import distributed
 
 from ..errors import ConfigError
 from .config import RunSettings
 
 _DIVIDES_PARAMETERS = 3
+_LOGGER = "DeepSpeed"  # its own, which writes to stdout
+
+
+def quiet_deepspeed() -> None:
+    """Keep DeepSpeed's warnings off runs that do not use it.
+
+    Accelerate imports it where it is installed, and it then tells on stdout that it found no GPU. Its errors
+    are heard, and so is all else where it was asked for.
+    """
+    logging.getLogger(_LOGGER).addFilter(_is_heard)  # the same filter is added once only
+
+
+def _is_heard(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")
 
 
 def configure_deepspeed(accelerator: Accelerator, settings: RunSettings) -> None:
