@@ -18,7 +18,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
@@ -27,7 +27,7 @@ from ..tokenizer.codes import CodecIdentity
 from ..tokenizer.model_folder import load_model
 from .alignment import is_before
 from .codec_config import CodecBoundConfig
-from .initialization import initialize, initialize_logits
+from .initialization import InitializedModel, initialize, initialize_logits
 from .language_model import CodeEmbedding
 from .monotonic import best_path, log_path_sum, off_diagonal
 from .shipped import shipped_models
@@ -106,7 +106,7 @@ class Alignment:
     gain: float
 
 
-class AlignerModel(PreTrainedModel):
+class AlignerModel(InitializedModel):
     """Log-likelihood of frames under symbols, and the alignment that follows.
 
     Attributes:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .alignment import advances_after, is_before, pointer_age, prompt_symbols_of, text_at
@@ -24,7 +25,7 @@ from .config import AutoregressiveConfig
 from .grouping import FrameGroups, GroupInput, NextInGroup
 from .guidance import Utterances, without_condition
 from .initialization import initialize_logits
-from .language_model import TOP_K_ACCURACY, CodeEmbedding, LanguageModel
+from .language_model import TOP_K_ACCURACY, CodeEmbedding, LanguageModel, VoiceVector
 from .transformer import RMSNorm, prefix_lm_mask
 
 PROMPT, TARGET = 0, 1
@@ -92,6 +93,8 @@ class AutoregressiveModel(LanguageModel):
             self.next_in_group = NextInGroup(width, config.group_size)
         if books > 1:  # a lone book is conditioned on nothing: no weights without a gradient
             self.chosen = CodeEmbedding(books - 1, config.codebook_size, width)
+        if config.voice_vector:
+            self.voice = VoiceVector(width)
         # Without a pointer the end of speech is one more class of the first book.
         has_end = not self.uses_pointer
         self.heads = nn.ModuleList(
@@ -103,6 +106,8 @@ class AutoregressiveModel(LanguageModel):
         super()._init_weights(module)
         if isinstance(module, BookHead):
             initialize_logits(module.logits.weight)
+        if isinstance(module, VoiceVector):
+            init.zeros_(module.output.weight)
 
     def encode_text(self, symbols: Tensor, num_symbols: Tensor, prompt_symbols: Tensor) -> Tensor:
         """What frames read: at the pointer, or as a prefix.
@@ -118,6 +123,21 @@ class AutoregressiveModel(LanguageModel):
         if self.uses_pointer:
             return self.text_encoder(symbols, num_symbols, prompt_symbols)
         return self.text_embedding(symbols)
+
+    def voice_of(self, codes: Tensor, num_frames: Tensor) -> Tensor | None:
+        """What target frames are told of the whole prompt; None if the model has no voice vector.
+
+        Args:
+            codes: int64 `[B, K, T]`, the prompt's first.
+            num_frames: int64 `[B]`, frames of the prompt.
+
+        Returns:
+            `[B, D]`, zeros where there is no prompt.
+        """
+        if not self.config.voice_vector:
+            return None
+        voice: Tensor = self.voice(self._frame_vectors(codes), num_frames)
+        return voice
 
     def previous_codes(self, codes: Tensor) -> Tensor:
         """What each frame knows of the frame before it; the first frame gets the start embedding.
@@ -289,7 +309,7 @@ class AutoregressiveModel(LanguageModel):
             )
             context = self.encode_text(batch.symbols, batch.num_symbols, prompt_symbols)
             text = self._text_of_slots(context, batch.pointer, groups)
-            x = previous + text[:, :, 0] + self.segment(self._is_target(batch, groups).long())
+            x = previous + text[:, :, 0] + self._segments(batch, groups)
             state = self.decoder(x, torch.arange(x.shape[1], device=x.device), is_causal=True)
         else:
             state = self._prefix_states(batch, previous, groups)
@@ -321,12 +341,18 @@ class AutoregressiveModel(LanguageModel):
         """Which groups are the target's, bool `[B, N]`; a group is never both."""
         return ~is_before(groups.group_counts(batch.prompt_frames), groups.num_groups)
 
+    def _segments(self, batch: Utterances, groups: FrameGroups) -> Tensor:
+        """What prompt and target are told apart by, and the target of the prompt: `[B, N, D]`."""
+        is_target = self._is_target(batch, groups)
+        segments: Tensor = self.segment(is_target.long())
+        voice = self.voice_of(batch.codes, batch.prompt_frames)
+        return segments if voice is None else segments + is_target[..., None] * voice[:, None]
+
     def _prefix_states(self, batch: Utterances, previous: Tensor, groups: FrameGroups) -> Tensor:
         """States of the N groups behind the text, `[B, N, D]`."""
         text = self.encode_text(batch.symbols, batch.num_symbols, batch.num_symbols)
         size, length = text.shape[1], previous.shape[1]
-        is_target = self._is_target(batch, groups)
-        x = torch.cat((text, previous + self.segment(is_target.long())), dim=1)
+        x = torch.cat((text, previous + self._segments(batch, groups)), dim=1)
         num_groups = groups.group_counts(batch.num_frames + 1)
         is_valid = torch.cat((is_before(batch.num_symbols, size), is_before(num_groups, length)), 1)
         mask = prefix_lm_mask(is_valid, size)

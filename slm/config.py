@@ -132,6 +132,8 @@ class AutoregressiveConfig(SpeechLMConfig):
         condition_drop: Share of training items without text and prompt; above 0 the model can be
             guided (`guidance.py`), 0.1 is usual.
         guidance: Scale of the guidance with which the model speaks unless told otherwise; 1 is off.
+        voice_vector: Whether every frame of the target is told what the prompt sounds like on the whole
+            (`VoiceVector`), beside what attention finds in it.
     """
 
     model_type = "speechlm-ar"
@@ -142,6 +144,7 @@ class AutoregressiveConfig(SpeechLMConfig):
     group_size: int = 1
     condition_drop: float | int = 0.0
     guidance: float | int = 1.0
+    voice_vector: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Refuse groups of sizes that nobody has tried."""

@@ -24,6 +24,7 @@ class _Item(NamedTuple):
     frames: Tensor  # [P, D], the prompt's inputs
     next_frame: Tensor  # [D], the prompt's last frame, or the start
     context: Tensor  # [S, D], what a frame reads at each symbol of the target, else nothing
+    voice: Tensor  # [D], what every frame is told of the prompt
 
 
 class FrameDecoder:
@@ -55,6 +56,7 @@ class FrameDecoder:
         self._stepper: Stepper | None = None
         items = [self._item(text, voice) for text, voice in zip(texts, voices, strict=True)]
         self.start = torch.stack([item.next_frame for item in items])
+        self.told = model.segment.weight[TARGET] + torch.stack([item.voice for item in items])
         self.context = pad_sequence([item.context for item in items], batch_first=True)
         prefixes, frames = [i.prefix for i in items], [i.frames for i in items]
         num_prefix, num_frames = max(map(len, prefixes)), max(map(len, frames))
@@ -82,14 +84,23 @@ class FrameDecoder:
         prompt_size = torch.tensor([len(voice.symbols)], device=model.device)
         total = torch.tensor([symbols.shape[1]], device=model.device)
         context = model.encode_text(symbols, total, prompt_size)
-        previous = model.previous_codes(voice.codes[None].to(model.device))
+        codes = voice.codes[None].to(model.device)
+        previous = model.previous_codes(codes)
         frames = previous[:, :-1] + model.segment.weight[PROMPT]
         if not model.uses_pointer:
-            return _Item(context[0], frames[0], previous[0, -1], context[0, :0])
+            following = previous[0, -1]
+            return _Item(context[0], frames[0], following, context[0, :0], self._voice(codes))
         pointer = voice.pointer[None].to(model.device)
         age = pointer_age(pointer, model.config.max_frames_per_symbol)
         frames = frames + text_at(context, pointer) + model.age(age)
-        return _Item(context[0, :0], frames[0], previous[0, -1], context[0, len(voice.symbols) :])
+        text_states = context[0, len(voice.symbols) :]
+        return _Item(context[0, :0], frames[0], previous[0, -1], text_states, self._voice(codes))
+
+    def _voice(self, codes: Tensor) -> Tensor:
+        """What every frame is told of a prompt int64 `[1, K, P]`: `[D]`."""
+        count = torch.full((1,), codes.shape[2], device=codes.device)
+        voice = self.model.voice_of(codes, count)
+        return torch.zeros_like(self.model.segment.weight[TARGET]) if voice is None else voice[0]
 
     def step(self, previous: Tensor, pointer: Tensor, age: Tensor) -> Tensor:
         """State of the next frame.
@@ -103,7 +114,7 @@ class FrameDecoder:
             `[B, D]`.
         """
         model = self.model
-        x = previous + model.segment.weight[TARGET]
+        x = previous + self.told
         if model.uses_pointer:
             if len(x) == 1:
                 text = self.context[0].index_select(0, pointer)
@@ -143,6 +154,7 @@ class FrameDecoder:
         self.cache = self.cache.repeat(count)
         self.context = self.context.expand(count, -1, -1)
         self.start = self.start.expand(count, -1)
+        self.told = self.told.expand(count, -1)
         self.position = self.position.expand(count, -1)
 
 

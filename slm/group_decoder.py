@@ -42,12 +42,13 @@ class GroupDecoder(FrameDecoder):
         prompt_size = torch.tensor([len(voice.symbols)], device=model.device)
         total = torch.tensor([symbols.shape[1]], device=model.device)
         context = model.encode_text(symbols, total, prompt_size)
-        frames, following = model.prompt_inputs(
-            context, voice.codes[None].to(model.device), voice.pointer[None].to(model.device)
-        )
+        codes = voice.codes[None].to(model.device)
+        pointer = voice.pointer[None].to(model.device)
+        frames, following = model.prompt_inputs(context, codes, pointer)
+        told = self._voice(codes)
         if model.uses_pointer:
-            return _Item(context[0, :0], frames, following, context[0, len(voice.symbols) :])
-        return _Item(context[0], frames, following, context[0, :0])
+            return _Item(context[0, :0], frames, following, context[0, len(voice.symbols) :], told)
+        return _Item(context[0], frames, following, context[0, :0], told)
 
     def step(self, previous: Tensor, pointer: Tensor, age: Tensor) -> Tensor:
         """State of the next frame, arguments and result as in `FrameDecoder.step`."""

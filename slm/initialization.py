@@ -5,11 +5,25 @@ from __future__ import annotations
 import math
 
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from .transformer import Attention, FeedForward, RMSNorm
 
 LOGIT_GAIN = 0.3  # first losses then start near log V
+
+
+class InitializedModel(PreTrainedModel):
+    """A `PreTrainedModel` whose `_init_weights` is asked about every part, blocks and heads too.
+
+    Of models outside its own tree, transformers (5.20 to 5.23 at least) passes over parts without
+    parameters of their own, as if these were loaded already, and rules for a block or a head as a whole
+    would never be followed.
+    """
+
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
+        has_own = next(module.parameters(recurse=False), None) is not None
+        super()._initialize_weights(module, is_custom_code and has_own)
 
 
 def initialize(module: nn.Module, hidden_size: int, num_layers: int) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch.nn import functional as F
 
 from ..errors import ModelMismatch
-from .alignment import TextEncoder
+from .alignment import TextEncoder, is_before
 from .config import SpeechLMConfig
-from .initialization import initialize
+from .initialization import InitializedModel, initialize
 from .pieces import PieceTokenizer
 from .text import Vocabulary
 from .transformer import Transformer
@@ -35,7 +35,28 @@ class CodeEmbedding(nn.Module):
         return self.table(codes + book * self.codebook_size)
 
 
-class LanguageModel(PreTrainedModel):
+class VoiceVector(nn.Module):
+    """One vector of a whole prompt: what of a voice does not change with time.
+
+    The mean over the prompt's frames of what two linear layers make of each, the way speaker encoders
+    pool. Its last weights begin as zeros, so that a trained model may be given it and go on.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(hidden_size, hidden_size)
+        self.output = nn.Linear(hidden_size, hidden_size, bias=False)
+
+    def forward(self, frames: Tensor, num_frames: Tensor) -> Tensor:
+        """Vectors `[B, D]` of the first `num_frames` (int64 `[B]`) of frames `[B, T, D]`; zeros of none."""
+        is_heard = is_before(num_frames, frames.shape[1])[..., None]
+        heard = F.gelu(self.hidden(frames)) * is_heard
+        mean: Tensor = heard.sum(1) / num_frames.clamp(min=1)[:, None]
+        vector: Tensor = self.output(mean)
+        return vector
+
+
+class LanguageModel(InitializedModel):
     """Text, code and decoder parts of both models.
 
     A subclass adds the parts in its own order: fresh weights are drawn, and optimizers count

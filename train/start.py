@@ -35,6 +35,8 @@ _FREE = {
     "residual_weight",
     "condition_drop",
 }
+# What a trained model may be given later, and how the names of its weights begin: they start without effect.
+_ADDED = {"voice_vector": "voice."}
 
 
 def start_codec(source: str, asked: Mapping[str, Any], batch_seconds: float) -> CodecModel:
@@ -148,13 +150,17 @@ def _made_anew(found: Any, kind: type[_Model], asked: Mapping[str, Any], source:
                 f"model.{key} cannot be set with weights of {source}; "
                 "leave the section `model` empty to take theirs."
             )
-        if key in _FREE:
+        is_added = key in _ADDED and value and not getattr(theirs, key)
+        if key in _FREE or is_added:
             free[key] = value
         else:
             _require_same(key, value, getattr(theirs, key), source)
     config = config_from_mapping({**theirs.to_dict(), **free}, type(theirs), "The section `model`")
     model = kind(config)
-    model.load_state_dict(found.state_dict())
+    missing, _ = model.load_state_dict(found.state_dict(), strict=False)
+    added = tuple(_ADDED[key] for key in free if key in _ADDED)
+    if lost := [name for name in missing if not (added and name.startswith(added))]:
+        raise ConfigError(f"The weights of {source} lack {lost[0]}; export the model again.")
     return model
 
 

@@ -15,11 +15,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..errors import ModelMismatch
-from ..slm.initialization import LOGIT_GAIN, initialize, initialize_logits
+from ..slm.initialization import LOGIT_GAIN, InitializedModel, initialize, initialize_logits
 from ..slm.language_model import CodeEmbedding
 from ..slm.transformer import RMSNorm
 from .config import FrameModelConfig
@@ -94,7 +93,7 @@ def spread_codebooks(
             logits.copy_(LOGIT_GAIN * (entries @ spread))
 
 
-class FrameModel(PreTrainedModel):
+class FrameModel(InitializedModel):
     """The network of `EntropyModel` and `FineModel`; G books are given, P levels predicted.
 
     Attributes:

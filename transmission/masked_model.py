@@ -15,11 +15,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from ..slm.initialization import initialize, initialize_logits
+from ..slm.initialization import InitializedModel, initialize, initialize_logits
 from ..slm.language_model import CodeEmbedding
 from ..slm.transformer import NORM_EPS
 from .config import MaskedConfig
@@ -42,7 +42,7 @@ class MaskedOutput(ModelOutput):
     hits: Tensor | None = None
 
 
-class MaskedModel(PreTrainedModel):
+class MaskedModel(InitializedModel):
     """Predicts all books of a frame, G base books and P fine books, from the known ones around.
 
     Base books are predicted side by side. A fine book is told the fine books below it in its frame, or

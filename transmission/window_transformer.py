@@ -196,5 +196,4 @@ def initialize_window(module: WindowAttention, num_layers: int) -> None:
     if module.ahead:
         slopes, peaks = _SLOPES[head % len(_SLOPES)], _PEAKS[head % len(_PEAKS)]
     ages = torch.arange(-module.ahead, module.window)
-    with torch.no_grad():
-        module.bias.copy_(-slopes[:, None] * (ages - peaks[:, None]).abs())
+    init.copy_(module.bias, -slopes[:, None] * (ages - peaks[:, None]).abs())

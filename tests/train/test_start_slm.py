@@ -90,7 +90,7 @@ def test_adapters_alone_are_trained_and_the_export_is_their_sum_with_the_weights
     [
         (["model={hidden_size: 64}"], r"model\.hidden_size is 64, but"),
         (["model={text_model: pieces}"], r"model\.text_model cannot be set"),
-        (["stage=nar", "model={}"], "needs speechlm-nar"),
+        (["stage=nar", "model={}"], "needs NonAutoregressiveModel"),
     ],
 )
 def test_what_contradicts_the_weights_is_refused(
@@ -98,6 +98,15 @@ def test_what_contradicts_the_weights_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
         task(slm_config, f"start_from={trained}", *overrides)
+
+
+def test_a_trained_model_may_be_given_a_voice_vector(trained: Path, slm_config: Path) -> None:
+    before = task(slm_config, f"start_from={trained}", "model={}").model
+    model = task(slm_config, f"start_from={trained}", "model={voice_vector: true}").model
+    assert isinstance(model, AutoregressiveModel) and model.config.voice_vector
+    assert not model.voice.output.weight.any()
+    kept = model.state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in before.state_dict().items())
 
 
 def test_adapters_for_no_layer_are_refused(trained: Path, slm_config: Path) -> None:
