@@ -99,6 +99,11 @@ def test_every_sub_package_has_an_init() -> None:
     assert not [str(folder) for folder in folders if not (folder / "__init__.py").is_file()]
 
 
+def test_shipped_weights_stay_small() -> None:
+    weights = [path for folder in PACKAGES for path in (ROOT / folder / "weights").rglob("*.*")]
+    assert 0 < sum(path.stat().st_size for path in weights if path.is_file()) <= 45_000_000
+
+
 def test_every_data_file_is_installed() -> None:
     installed = {
         path

@@ -18,10 +18,12 @@ from made_up_speech import (
 from torch import Tensor
 from transformers import AutoModel
 
-from speechlm.errors import ConfigError, UnsupportedText
-from speechlm.slm.aligner import AlignerConfig, AlignerModel, padded
+from speechlm.errors import ConfigError, ModelMismatch, UnsupportedText
+from speechlm.slm.aligner import AlignerConfig, AlignerModel, load_aligner, padded
+from speechlm.slm.config import AutoregressiveConfig
 from speechlm.slm.monotonic import best_path, log_path_sum, off_diagonal
-from speechlm.tokenizer.model_folder import load_model, save_model
+from speechlm.slm.shipped import shipped_models
+from speechlm.tokenizer.model_folder import load_model, read_config, save_model
 
 HELD_OUT = [utterance(seed) for seed in range(1000, 1030)]
 
@@ -151,3 +153,16 @@ def test_a_saved_model_aligns_alike(trained: AlignerModel, tmp_path: Path) -> No
 def test_sizes_that_make_no_model_are_refused(field: str, value: int) -> None:
     with pytest.raises(ConfigError, match=field):
         AlignerConfig.for_codec(IDENTITY, **{field: value})
+
+
+def test_what_ships_reads_the_shipped_voice_models_codes_and_symbols() -> None:
+    model = read_config(shipped_models() / "ar", AutoregressiveConfig)
+    shipped = load_aligner(None, model.codec_identity, "The shipped codec")
+    assert set(shipped.config.symbols) == set(model.symbols)
+
+
+def test_what_ships_refuses_other_codecs_and_tells_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ModelMismatch, match="train one with `speechlm train aligner`"):
+        load_aligner(None, IDENTITY, "The codec of some tokens")
+    save_model(aligner(), tmp_path)
+    assert load_aligner(tmp_path, IDENTITY, "It").config.codec_identity == IDENTITY
