@@ -95,3 +95,10 @@ def test_readme_names_every_command_and_extra() -> None:
     extras = _text(ROOT / "pyproject.toml").split("[project.optional-dependencies]")[1]
     names = re.findall(r"^([a-z]+) = \[", extras.split("\n[")[0], re.M)
     assert not [name for name in names if f"`{name}`" not in text]
+
+
+def test_readme_names_the_shipped_voices_and_the_default_one() -> None:
+    text = _text(ROOT / "README.md")
+    default, *others = speechlm.shipped_voices()
+    assert f"{default} being the default" in text
+    assert not [name for name in others if name not in text]
