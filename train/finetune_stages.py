@@ -107,9 +107,10 @@ def fine_tune(
     run = _run_folder(plan)
     tell(f"4 of 5: train {'adapters' if plan.lora else 'all weights'} in {run}")
     run_training("slm", plan.recipe, plan.changes(), run, plan.source)
-    tell(f"  {_last_figures(run)}")
+    tell(f"  {_figures(run)}")
 
     tell(f"5 of 5: export to {plan.out}")
+    shutil.rmtree(plan.out / "ar" / "adapter", ignore_errors=True)  # of another run
     export_run(run, plan.out / "ar")
     for companion in plan.companions():
         shutil.copytree(companion, plan.out / companion.name, dirs_exist_ok=True)
@@ -148,16 +149,17 @@ def _run_folder(plan: FineTuning) -> Path:
     return plan.work / f"{plan.recipe.stem}-{name}"
 
 
-def _last_figures(run: Path) -> str:
-    """The latest held-out figures of a run, in words."""
+def _figures(run: Path) -> str:
+    """The first and the latest held-out figures of a run, in words."""
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     found = [record for record in map(json.loads, lines) if record["split"] == "valid"]
     if not found:
         return "no step was validated"
-    last = found[-1]
-    return (
-        f"step {last['step']}: held-out loss {last['loss']:.3f}, "
-        f"top-10 accuracy {last['top10_accuracy']:.3f}"
+    shown = found if len(found) < 2 else (found[0], found[-1])
+    return "; ".join(
+        f"step {record['step']}: held-out loss {record['loss']:.3f}, "
+        f"top-10 accuracy {record['top10_accuracy']:.3f}"
+        for record in shown
     )
 
 

@@ -151,7 +151,8 @@ def test_a_second_call_goes_on_and_other_settings_begin_anew(
     shards = {path: path.stat().st_mtime_ns for path in plan.work.glob("*/*.parquet")}
     tune(plan)
     assert all(torch.equal(value, first[name]) for name, value in weights(plan.out).items())
-    tune(replace(plan, steps=4))
+    told = tune(replace(plan, steps=4))
+    assert any(line.startswith("  step 2: held-out loss") and "; step 4" in line for line in told)
     assert {path: path.stat().st_mtime_ns for path in plan.work.glob("*/*.parquet")} == shards
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["split"] == "train"] == [1, 2, 3, 4]
