@@ -19,6 +19,7 @@ from speechlm.slm.autoregressive import AutoregressiveModel
 from speechlm.slm.config import AutoregressiveConfig, NonAutoregressiveConfig
 from speechlm.slm.nonautoregressive import NonAutoregressiveModel
 from speechlm.slm.prompt import Voice, read_prompt
+from speechlm.slm.runtime import precision_of
 from speechlm.slm.speak import Speaker, shipped_voices, usual_precision
 from speechlm.tokenizer.model_folder import save_model
 
@@ -150,8 +151,8 @@ def test_the_precision_is_the_one_asked_for(parts, tmp_path):
     }
     assert loaded[""].precision == loaded["auto"].precision == usual_precision()
     assert loaded["fp32"].precision == "fp32" and loaded["bf16"].precision == "bf16"
-    waves = [loaded[name].say("Hello there.", voice(RATE)).waveform for name in ("fp32", "bf16")]
-    assert waves[0].shape != waves[1].shape or not torch.equal(*waves)
+    for name in ("fp32", "bf16"):  # and the model's weights are laid out so
+        assert precision_of(loaded[name].ar) == name
     with pytest.raises(ConfigError, match="int4"):
         Speaker.from_pretrained(tmp_path, codec=parts[0], precision="int4")
 
