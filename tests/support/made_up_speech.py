@@ -83,7 +83,7 @@ def inputs(row: TokenRow) -> tuple[list[int], Tensor]:
     return _TABLE.encode(row.phonemes), row.codes
 
 
-def trained_aligner(steps: int = 40) -> AlignerModel:
+def trained_aligner(steps: int = 60) -> AlignerModel:
     """An aligner that has heard 64 utterances without a word about their durations."""
     model = aligner().train()
     batch = padded([inputs(utterance(seed)) for seed in range(64)])
