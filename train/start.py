@@ -34,6 +34,7 @@ _FREE = {
     "advance_weight",
     "residual_weight",
     "condition_drop",
+    "guidance",
 }
 # What a trained model may be given later, and how the names of its weights begin: they start without effect.
 _ADDED = {"voice_vector": "voice."}
