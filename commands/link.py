@@ -128,7 +128,9 @@ def transmit(
 @app.command()
 def send(
     audio: Annotated[Path, typer.Argument(metavar="IN", help="Recording of any format and rate.")],
-    address: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Where `receive` listens.")],
+    address: Annotated[
+        str, typer.Argument(metavar="HOST:PORT", help="Where `receive` listens already.")
+    ],
     profile: _Profile = "default",
     adapt: Annotated[
         bool, typer.Option("--adapt", help="Choose copies and levels by what the receiver reports.")

@@ -28,7 +28,7 @@ def installed_scorers(*, with_words: bool) -> Scorers:
     found = Scorers()
     if with_words:
         try:
-            require("jiwer", "The word error rate")
+            require("jiwer", "The word error rate", "make scorers")
             found.recognizer = Recognizer.find()
         except MissingExtra as error:
             found.notes.append(str(error))

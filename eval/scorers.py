@@ -44,7 +44,7 @@ class Scorers:
         """
         found = cls()
         try:
-            require("jiwer", "The word error rate")
+            require("jiwer", "The word error rate", "make scorers")
             found.recognizer = Recognizer.find(recognizer)
         except MissingExtra as error:
             if recognizer is not None:  # asked for by name, so its absence is an error

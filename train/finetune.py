@@ -138,8 +138,10 @@ class FineTuning:
             if isinstance(entry, Recording)
         ]
         if not any(recording.text for recording in found):
+            count = f"{len(found)} recording{'s' * (len(found) > 1)} without"
+            held = f"{count} a transcript" if found else "no recording with a transcript"
             raise CorpusError(
-                f"{self.recordings} holds no recording with a transcript; put a .txt of the same name "
+                f"{self.recordings} holds {held}; put a .txt of the same name "
                 "beside each, or give a list with the columns audio and text."
             )
         splits = assign_splits([replace(each, speaker="") for each in found], VALID_SHARE, 0)

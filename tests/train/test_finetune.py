@@ -200,8 +200,8 @@ def test_a_missing_peft_is_told_first(
     ("change", "kind", "sentence"),
     [
         ({"recordings": "none"}, CorpusError, "none does not exist"),
-        ({"recordings": "silent"}, CorpusError, "no recording with a transcript"),
-        ({"recordings": "empty"}, CorpusError, "no recording with a transcript"),
+        ({"recordings": "silent"}, CorpusError, "holds 1 recording without a transcript"),
+        ({"recordings": "empty"}, CorpusError, "holds no recording with a transcript"),
         ({"out": Path("file")}, ConfigError, "is a file"),
         ({"out": Path("recordings/out")}, ConfigError, "lies in the folder of the recordings"),
         ({"start_from": Path("none")}, SpeechLMError, "no model folder none"),

@@ -178,9 +178,11 @@ def profile_from_mapping(raw: object, where: str) -> LinkProfile:
             value = tuple(value)
         else:
             default = getattr(LinkProfile(), name)
-            wanted = {bool: (bool,), float: (int, float)}.get(type(default), (int, type(None)))
-            if type(value) not in wanted or (value is None and name not in _OPTIONAL):
-                raise ConfigError(f"{where}: {name} is {value!r}, which is no such value.")
+            kinds = {bool: (bool,), float: (int, float)}.get(type(default), (int, type(None)))
+            if type(value) not in kinds or (value is None and name not in _OPTIONAL):
+                wanted = {bool: "true or false", float: "a number"}.get(type(default))
+                wanted = wanted or ("a whole number" + " or null" * (name in _OPTIONAL))
+                raise ConfigError(f"{where}: {name} is {value!r}; it must be {wanted}.")
         values[name] = value
     return LinkProfile(**values)
 
