@@ -120,7 +120,8 @@ def transmit(
     typer.echo(
         f"{out}: {told.received} packets of {told.received + told.lost + told.late} in time, "
         f"{told.lost} lost, {told.late} late; of {told.played} frames {told.repaired} repaired, "
-        f"{told.concealed} concealed; {payload:.0f} bits per second, {total:.0f} with headers; "
+        f"{told.late_frames} too late, {told.concealed} concealed; "
+        f"{payload:.0f} bits per second, {total:.0f} with headers; "
         f"latency {1000 * budget.algorithmic:.0f} ms and {1000 * budget.jitter:.0f} ms of jitter buffer"
     )
 
@@ -252,7 +253,8 @@ def receive(
     typer.echo(
         f"{out}: {recording.num_samples / rate:.2f} s; {told.received} packets in time, {told.lost} lost, "
         f"{told.late} late, {told.duplicate} twice, {told.corrupt + player.num_malformed} damaged, "
-        f"{told.foreign} foreign; {told.repaired} frames repaired, {told.concealed} concealed"
+        f"{told.foreign} foreign; {told.late_frames} frames too late, {told.repaired} repaired, "
+        f"{told.concealed} concealed"
     )
 
 

@@ -188,6 +188,8 @@ class Receiver:
         self._watch(found, seconds, arrival_seconds)
         self._renderer.hear_of(self._log.newest or 0, next_frame)
         own = found.own_frames
+        if base:  # of layers that travel apart, one counts
+            told.late_frames += sum(self.first_frame <= frame < next_frame for frame in own)
         for frame, codes in base.items():
             if frame >= next_frame:
                 self._store.add_base(frame, codes, is_copy=frame not in own)

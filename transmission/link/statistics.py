@@ -13,6 +13,8 @@ class LinkStatistics:
         received: Packets that came in time, each once.
         lost: Packets that did not come by the time their frames were played.
         late: Packets that came after that; they are not among the lost.
+        late_frames: Frames whose own packet came after they were played, as a copy or a guess; of a packet
+            that counts as in time, the first frames may be among them.
         duplicate: Packets that came again.
         corrupt: Bytes that are no packet of this stream's format, or whose blocks do not decode.
         foreign: Packets of another stream, codec or model.
@@ -30,6 +32,7 @@ class LinkStatistics:
     received: int = 0
     lost: int = 0
     late: int = 0
+    late_frames: int = 0
     duplicate: int = 0
     corrupt: int = 0
     foreign: int = 0

@@ -11,6 +11,7 @@ from tiny_links import Listener, decoded, packets_of, random_codes
 
 from speechlm.errors import ConfigError, UnsupportedAudio
 from speechlm.tokenizer.codec import CodecModel
+from speechlm.transmission.link.channel import ChannelFaults
 from speechlm.transmission.link.concealers import RepetitionConcealer
 from speechlm.transmission.link.loss import parse_loss
 from speechlm.transmission.link.profile import PROFILES, LinkProfile
@@ -201,6 +202,18 @@ def test_quality_of_service_is_told(codec: CodecModel, signal: torch.Tensor) -> 
     assert told.repaired > 5 * told.concealed
     report = told.to_dict()
     assert report["fine_share"] == 1 and report["received"] == told.received
+
+
+def test_frames_that_came_too_late_are_told_even_where_their_packet_was_of_use(
+    codec: CodecModel, signal: torch.Tensor
+) -> None:
+    profile = PROFILES["default"].changed(
+        base_offsets=(), delay_frames=1, jitter_seconds=0.0, max_jitter_seconds=0.0
+    )
+    sent = send_signal(codec, signal.repeat(4), profile)
+    told = receive_signal(codec, sent, faults=ChannelFaults(jitter_seconds=0.02), seed=3).statistics
+    assert told.lost == 0 and told.received
+    assert told.late_frames == told.concealed > 2 * told.late
 
 
 @pytest.mark.parametrize("loss", ["0.1", "0.4", "outage:0.3,1"])
