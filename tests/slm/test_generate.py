@@ -9,12 +9,11 @@ from tiny_language import (
     IDENTITY,
     SIZES,
     K,
-    alone,
     ar_model,
-    batch_of,
     nar_model,
     overfit,
     speak,
+    step_against_forward,
     text,
     voice_of,
 )
@@ -68,19 +67,8 @@ def test_the_plain_prefix_model_speaks_and_stops():
 @torch.no_grad()
 def test_cached_steps_equal_the_forward_pass(alignment):
     model, voice, symbols = ar_model(alignment=alignment), voice_of(1), text(5, 1)
-    codes, pointer = speak(symbols, 1)
-    batch = alone(batch_of((voice, symbols, 1)), 0)
-    wanted = model(**batch, return_logits=True).logits[: codes.shape[1]]
-    decoder = FrameDecoder(model, [symbols], [voice], codes.shape[1])
-    previous, age = decoder.start, 0
-    for t in range(codes.shape[1]):
-        age = age + 1 if t and pointer[t] == pointer[t - 1] else 0
-        state = decoder.step(previous, pointer[t : t + 1], torch.tensor([age]))
-        logits = model.book_logits(state, codes[None, :2, t])
-        for book in range(2):
-            got = logits[book][0, : wanted.shape[-1]]
-            assert torch.allclose(got, wanted[t, book], atol=1e-5), (t, book)
-        previous = model.codes(codes[None, :2, t : t + 1]).sum(1)[:, 0]
+    decoder = FrameDecoder(model, [symbols], [voice], speak(symbols, 1)[0].shape[1])
+    step_against_forward(model, decoder, voice, symbols)
 
 
 @ALIGNMENTS

@@ -11,10 +11,10 @@ from tiny_language import (
     V,
     alone,
     ar_model,
-    batch_of,
     overfit,
     some_batch,
     speak,
+    step_against_forward,
     text,
     voice_of,
 )
@@ -104,19 +104,9 @@ def test_a_frame_sees_only_earlier_frames(alignment, size):
 def test_cached_steps_equal_the_forward_pass(alignment, size):
     model, symbols = ar_model(alignment=alignment, group_size=size), text(5, 1)
     for voice in (voice_of(1), voice_of(2, num_symbols=3), NO_PROMPT):
-        codes, pointer = speak(symbols, 1)
-        batch = alone(batch_of((voice, symbols, 1)), 0)
-        wanted = model(**batch, return_logits=True).logits[: codes.shape[1]]
+        codes = speak(symbols, 1)[0]
         decoder = decoder_for(model, [symbols], [voice], codes.shape[1])
-        previous, age = decoder.start, 0
-        for t in range(codes.shape[1]):
-            age = age + 1 if t and pointer[t] == pointer[t - 1] else 0
-            state = decoder.step(previous, pointer[t : t + 1], torch.tensor([age]))
-            logits = model.book_logits(state, codes[None, :2, t])
-            for book in range(2):
-                got = logits[book][0, : wanted.shape[-1]]
-                assert torch.allclose(got, wanted[t, book], atol=1e-5), (t, book)
-            previous = model.codes(codes[None, :2, t : t + 1]).sum(1)[:, 0]
+        step_against_forward(model, decoder, voice, symbols)
         runs = decoder.cache.length - decoder.num_past
         assert runs == math.ceil(codes.shape[1] / size)  # the Transformer ran once a group
 

@@ -2,7 +2,16 @@
 
 import pytest
 import torch
-from tiny_language import IDENTITY, K, alone, ar_model, batch_of, speak, text, voice_of
+from tiny_language import (
+    IDENTITY,
+    K,
+    ar_model,
+    batch_of,
+    speak,
+    step_against_forward,
+    text,
+    voice_of,
+)
 
 from speechlm.slm.generate import generate_batch, generate_codes
 from speechlm.slm.group_decoder import decoder_for
@@ -33,19 +42,8 @@ def test_cached_steps_equal_the_forward_pass(alignment, size):
         voice_of(1),
         text(5, 1),
     )
-    codes, pointer = speak(symbols, 1)
-    batch = alone(batch_of((voice, symbols, 1)), 0)
-    wanted = model(**batch, return_logits=True).logits[: codes.shape[1]]
-    decoder = decoder_for(model, [symbols], [voice], codes.shape[1])
-    previous, age = decoder.start, 0
-    for t in range(codes.shape[1]):
-        age = age + 1 if t and pointer[t] == pointer[t - 1] else 0
-        state = decoder.step(previous, pointer[t : t + 1], torch.tensor([age]))
-        logits = model.book_logits(state, codes[None, :2, t])
-        for book in range(2):
-            found = logits[book][0, : wanted.shape[-1]]
-            assert torch.allclose(found, wanted[t, book], atol=1e-4)
-        previous = model.codes(codes[None, :2, t : t + 1]).sum(1)[:, 0]
+    decoder = decoder_for(model, [symbols], [voice], speak(symbols, 1)[0].shape[1])
+    step_against_forward(model, decoder, voice, symbols)
 
 
 @ALIGNMENTS

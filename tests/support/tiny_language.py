@@ -4,6 +4,7 @@ import torch
 
 from speechlm.slm.autoregressive import AutoregressiveModel
 from speechlm.slm.config import AutoregressiveConfig, NonAutoregressiveConfig
+from speechlm.slm.frame_decoder import FrameDecoder
 from speechlm.slm.nonautoregressive import NonAutoregressiveModel
 from speechlm.slm.prompt import Voice
 from speechlm.slm.text import NO_TEXT, SPECIALS
@@ -126,3 +127,22 @@ def overfit(model: torch.nn.Module, steps: int, rate: float = 4e-3) -> list[floa
 
 
 assert NO_TEXT == 2  # the letters above begin behind the specials
+
+
+@torch.no_grad()
+def step_against_forward(
+    model: AutoregressiveModel, decoder: FrameDecoder, voice: Voice, symbols: torch.Tensor
+) -> None:
+    """Assert that cached steps over what voice 1 says give the logits of one pass over all of it."""
+    codes, pointer = speak(symbols, 1)
+    batch = alone(batch_of((voice, symbols, 1)), 0)
+    wanted = model(**batch, return_logits=True).logits[: codes.shape[1]]
+    previous, age = decoder.start, 0
+    for t in range(codes.shape[1]):
+        age = age + 1 if t and pointer[t] == pointer[t - 1] else 0
+        state = decoder.step(previous, pointer[t : t + 1], torch.tensor([age]))
+        logits = model.book_logits(state, codes[None, :2, t])
+        for book in range(2):
+            got = logits[book][0, : wanted.shape[-1]]
+            assert torch.allclose(got, wanted[t, book], atol=1e-5), (t, book)
+        previous = model.codes(codes[None, :2, t : t + 1]).sum(1)[:, 0]
