@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,11 +17,16 @@ from ..data_prep.shards import open_datasets
 from ..errors import ConfigError
 from ..tokenizer.codec import CodecModel, load_codec
 from ..tokenizer.codes import CodecIdentity
+from ..transmission.frame_model import FrameModel
+from ..transmission.masked_model import MaskedModel
+from ..transmission.models import WEIGHTS
 from .config import SHIPPED
+from .start import start_code_model
 from .transmission_tables import StaticTables
 from .utterances import Utterances
 
 VALIDATION_ROWS = 128
+_Model = TypeVar("_Model", bound=FrameModel | MaskedModel)
 
 
 class CodeTask:
@@ -52,6 +58,28 @@ class CodeTask:
             self.codec = load_codec(None if codec == SHIPPED else Path(codec))
             self.codec.identity.require(self.identity, f"The token dataset {self._folder}")
         torch.manual_seed(seed)
+
+    def first_model(
+        self, kind: type[_Model], shipped: str, asked: Mapping[str, Any], start_from: str | None
+    ) -> _Model:
+        """A trained model, or a fresh one, which knows how its codes sound if the recipe names the codec.
+
+        Args:
+            kind: Its class.
+            shipped: Name of the folder of the weights that ship.
+            asked: Section `model` of the recipe.
+            start_from: Whose weights it begins with, as `start_code_model` takes it; None for none.
+
+        Raises:
+            SpeechLMError: As `start_code_model`.
+        """
+        if start_from is not None:
+            return start_code_model(start_from, kind, WEIGHTS / shipped, self.identity, asked)
+        config: Any = kind.config_class.for_codec(self.identity, **asked)
+        model = kind(config)
+        if self.codec is not None:
+            model.take_codebooks(self.codec.quantizer.codebooks)
+        return model
 
     def read_rows(self, last_book: int) -> None:
         """Find the utterances, once the model says how many books it reads.

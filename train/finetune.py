@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
@@ -119,8 +120,9 @@ class FineTuning:
                 f"{self.out} lies in the folder of the recordings, which the next run would read; "
                 "choose a folder outside of it."
             )
-        self.first_look()
+        _ = self.first_look
 
+    @cached_property
     def first_look(self) -> tuple[dict[str, str], str]:
         """Id to split of every recording, and the speaker of those that the corpus names none for.
 
@@ -151,7 +153,7 @@ class FineTuning:
 
     def entries(self) -> Iterator[Recording | Rejection]:
         """The corpus, with a split for each recording and a speaker; raises as `first_look` does."""
-        splits, speaker = self.first_look()
+        splits, speaker = self.first_look
         for entry in read_corpus(self.recordings):
             if isinstance(entry, Recording):
                 split = splits.get(entry.id, "train")

@@ -10,15 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..transmission.config import MaskedConfig
 from ..transmission.masked_model import MaskedModel, MaskedOutput
-from ..transmission.models import WEIGHTS
 from .batches import Draw
 from .code_task import CodeTask
 from .concealment import fine_figures, gap_figures
 from .config import MaskedTraining
 from .masks import Look, lossy_look, packet_look
-from .start import start_code_model
 from .task import Batch, Validation
 
 _PACKETS = (2, 4, 8)  # frames of context whose bits validation measures
@@ -38,13 +35,7 @@ class MaskedTask(CodeTask):
     def __init__(self, config: MaskedTraining) -> None:
         super().__init__(config.shards, config.codec, config.run.seed)
         self.config = config
-        if config.start_from is not None:
-            source, shipped = config.start_from, WEIGHTS / "masked"
-            self.model = start_code_model(source, MaskedModel, shipped, self.identity, config.model)
-        else:
-            self.model = MaskedModel(MaskedConfig.for_codec(self.identity, **config.model))
-            if self.codec is not None:
-                self.model.take_codebooks(self.codec.quantizer.codebooks)
+        self.model = self.first_model(MaskedModel, "masked", config.model, config.start_from)
         self.read_rows(self.model.num_given + self.model.num_levels)
         self.crop_frames = self.model.config.window
         self.max_total = config.batch_frames

@@ -158,10 +158,9 @@ def _made_anew(found: Any, kind: type[_Model], asked: Mapping[str, Any], source:
             _require_same(key, value, getattr(theirs, key), source)
     config = config_from_mapping({**theirs.to_dict(), **free}, type(theirs), "The section `model`")
     model = kind(config)
-    missing, _ = model.load_state_dict(found.state_dict(), strict=False)
     added = tuple(_ADDED[key] for key in free if key in _ADDED)
-    if lost := [name for name in missing if not (added and name.startswith(added))]:
-        raise ConfigError(f"The weights of {source} lack {lost[0]}; export the model again.")
+    begun = {n: t for n, t in model.state_dict().items() if added and n.startswith(added)}
+    model.load_state_dict({**found.state_dict(), **begun})
     return model
 
 

@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from ..transmission.entropy_model import EntropyModel
 from ..transmission.fine_model import FineModel
 from ..transmission.frame_model import FrameModel, FrameOutput
-from ..transmission.models import WEIGHTS
 from .batches import Draw
 from .code_task import CodeTask
 from .config import TransmissionTraining
-from .start import start_code_model
 from .task import Batch, Validation
 
 _VALIDATION_FRAMES = 8000  # a batch
@@ -30,7 +28,9 @@ class TransmissionTask(CodeTask):
     def __init__(self, config: TransmissionTraining) -> None:
         super().__init__(config.shards, config.codec, config.run.seed)
         self.config = config
-        self.model = self._first_model()
+        is_base = config.predicts == "base"
+        kind, name = (EntropyModel, "entropy") if is_base else (FineModel, "fine")
+        self.model: FrameModel = self.first_model(kind, name, config.model, config.start_from)
         self.read_rows(self.model.num_given + self.model.num_levels)
         rate = self.identity.frame_rate_hz
         self.crop_frames = max(2, round(config.crop_seconds * rate))
@@ -38,16 +38,6 @@ class TransmissionTask(CodeTask):
         self.max_total = config.batch_frames
         self.lengths = np.minimum(self.rows.num_frames, self.crop_frames).tolist()
         self._static: dict[str, float] | None = None
-
-    def _first_model(self) -> FrameModel:
-        config, model = self.config, self.config.model
-        kind, name = (EntropyModel, "entropy") if config.predicts == "base" else (FineModel, "fine")
-        if config.start_from is not None:
-            return start_code_model(config.start_from, kind, WEIGHTS / name, self.identity, model)
-        made = kind(kind.config_class.for_codec(self.identity, **model))
-        if self.codec is not None:
-            made.take_codebooks(self.codec.quantizer.codebooks)
-        return made
 
     def item(self, draw: Draw) -> Tensor:
         """A random piece of an utterance, int64 `[K, T]`."""
