@@ -59,8 +59,6 @@ _QUOTES = str.maketrans(
     {c: '"' for c in "“”„‟«»″"} | {c: "'" for c in "‘’‚‛`´′ʼ"} | {"‐": "-", "‑": "-"}
 )
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
-
-
 _MOST_PASSES = 4
 
 

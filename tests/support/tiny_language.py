@@ -130,19 +130,20 @@ assert NO_TEXT == 2  # the letters above begin behind the specials
 
 
 @torch.no_grad()
-def step_against_forward(
+def step_error(
     model: AutoregressiveModel, decoder: FrameDecoder, voice: Voice, symbols: torch.Tensor
-) -> None:
-    """Assert that cached steps over what voice 1 says give the logits of one pass over all of it."""
+) -> float:
+    """Largest distance of logits of cached steps over what voice 1 says from those of one pass over it."""
     codes, pointer = speak(symbols, 1)
     batch = alone(batch_of((voice, symbols, 1)), 0)
     wanted = model(**batch, return_logits=True).logits[: codes.shape[1]]
-    previous, age = decoder.start, 0
+    previous, age, worst = decoder.start, 0, 0.0
     for t in range(codes.shape[1]):
         age = age + 1 if t and pointer[t] == pointer[t - 1] else 0
         state = decoder.step(previous, pointer[t : t + 1], torch.tensor([age]))
         logits = model.book_logits(state, codes[None, :2, t])
         for book in range(2):
             got = logits[book][0, : wanted.shape[-1]]
-            assert torch.allclose(got, wanted[t, book], atol=1e-5), (t, book)
+            worst = max(worst, float((got - wanted[t, book]).abs().max()))
         previous = model.codes(codes[None, :2, t : t + 1]).sum(1)[:, 0]
+    return worst
