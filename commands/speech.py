@@ -228,9 +228,8 @@ def _listed(
     for line in read_lines(listing, faults.add, default):
         try:
             spoken = _spoken(line.text, phonemes, line.where)
-            if line.prompt is None or isinstance(
-                line.prompt, str
-            ):  # else the option's, found before
+            # the option's, a path, was found before
+            if line.prompt is None or isinstance(line.prompt, str):
                 find_voice(line.prompt)
         except SpeechLMError as error:
             faults.add(f"{line.where}: {error}")
