@@ -80,17 +80,16 @@ def transmit(
     require_model_folder(codec)
     require_model_folder(model)
     from ..transmission.link.loss import parse_loss
+    from ..transmission.link.profile import load_profile
 
-    losses = parse_loss(loss, seed)
+    losses, chosen = parse_loss(loss, seed), load_profile(profile)
+    faults = _faults(jitter, reorder, duplicate)
     from ..tokenizer.audio import read_audio, write_audio
     from ..tokenizer.codec import load_codec
     from ..transmission.link.latency import latency_budget
     from ..transmission.link.models import load_concealer
-    from ..transmission.link.profile import load_profile
     from ..transmission.link.transmit import receive_signal, send_signal
 
-    chosen = load_profile(profile)
-    faults = _faults(jitter, reorder, duplicate)
     loaded = load_codec(codec)
     budget = latency_budget(loaded, chosen)
     waveform = read_audio(audio, loaded.config.sampling_rate)
@@ -150,19 +149,25 @@ def send(
     codec: CodecFolder = None,
 ) -> None:
     """Send a recording as RTP over UDP in real time; loss and delays may be added on the way out."""
-    from ..tokenizer.audio import read_audio
-    from ..tokenizer.codec import load_codec
+    from ..tokenizer.paths import require_model_folder, require_recording
+
+    require_recording(audio)
+    require_model_folder(codec)
+    require_model_folder(model)
     from ..transmission.link.channel import Channel
     from ..transmission.link.loss import parse_loss
     from ..transmission.link.profile import load_profile
-    from ..transmission.link.recording import LinkLog
-    from ..transmission.link.reports import Adaptation, ladder_of
-    from ..transmission.link.sender import Sender
     from ..transmission.link.udp import open_socket, parse_address, send_stream
 
     target = parse_address(address)
     faults = _faults(jitter, reorder, duplicate)
     chosen, channel = load_profile(profile), Channel(parse_loss(loss, seed), faults, seed)
+    from ..tokenizer.audio import read_audio
+    from ..tokenizer.codec import load_codec
+    from ..transmission.link.recording import LinkLog
+    from ..transmission.link.reports import Adaptation, ladder_of
+    from ..transmission.link.sender import Sender
+
     loaded = load_codec(codec)
     waveform = read_audio(audio, loaded.config.sampling_rate)
     sender = Sender(loaded, chosen, session=session, **_coders(loaded, model, table))
@@ -175,7 +180,7 @@ def send(
         adaptation = Adaptation(ladder_of(chosen), num_levels=sender.num_levels)
     told, rate = sender.statistics, loaded.config.frame_rate_hz
     with open_socket(host, 0) as link, LinkLog(log) as lines:
-        clock = send_stream(
+        sending = send_stream(
             sender,
             blocks,
             link,
@@ -190,11 +195,22 @@ def send(
                 profile=sender.profile,
             ),
         )
-        lines.write(sample_0_spoken_at=clock.start, statistics=told)
+        lines.write(
+            sample_0_spoken_at=sending.clock.start,
+            most_behind_seconds=sending.most_behind,
+            statistics=told,
+        )
     typer.echo(
         f"{told.num_packets} packets, {told.num_frames / rate:.2f} s, {told.bits_per_second(rate):.0f} bits "
-        "per second with headers"
+        f"per second with headers; packets left at most {1000 * sending.most_behind:.0f} ms after their time"
     )
+    if sending.most_behind > chosen.max_jitter_seconds:
+        typer.echo(
+            f"This machine fell {sending.most_behind:.1f} s behind, more than the "
+            f"{chosen.max_jitter_seconds:g} s that a receiver of this profile waits: it heard gaps. Give "
+            "the sender more of a processor core.",
+            err=True,
+        )
 
 
 @app.command()
@@ -217,14 +233,21 @@ def receive(
     codec: CodecFolder = None,
 ) -> None:
     """Play what `send` sends into a file, in real time, until the stream ends."""
-    from ..tokenizer.codec import load_codec
-    from ..transmission.link.models import load_concealer
+    from ..tokenizer.paths import require_audio_target, require_model_folder
+
+    require_audio_target(out)
+    require_model_folder(codec)
+    require_model_folder(model)
     from ..transmission.link.profile import load_profile
-    from ..transmission.link.receiver import Receiver
-    from ..transmission.link.recording import GrowingRecording, LinkLog
     from ..transmission.link.udp import StreamPlayer, open_socket
 
-    chosen, loaded = load_profile(profile), load_codec(codec)
+    chosen = load_profile(profile)
+    from ..tokenizer.codec import load_codec
+    from ..transmission.link.models import load_concealer
+    from ..transmission.link.receiver import Receiver
+    from ..transmission.link.recording import GrowingRecording, LinkLog
+
+    loaded = load_codec(codec)
     concealer = load_concealer(conceal, loaded, model)
     coders = _coders(loaded, model, table)
     receiver = Receiver(loaded, chosen, concealer=concealer, session=session, **coders)

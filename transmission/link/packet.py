@@ -12,9 +12,12 @@ import struct
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ...errors import ConfigError, CorruptStream
-from ...tokenizer.codes import CodecIdentity
+
+if TYPE_CHECKING:  # a profile is read and refused before torch is there
+    from ...tokenizer.codes import CodecIdentity
 
 VERSION = 1
 HEAD_BYTES = 11

@@ -8,12 +8,10 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ...errors import ConfigError, CorruptStream
 from .channel import Channel
-from .receiver import Receiver
 from .reports import Adaptation, ReceiverReport
 from .rtp import (
     RtpStream,
@@ -25,7 +23,12 @@ from .rtp import (
     unpack_report,
     unpack_rtp,
 )
-from .sender import Sender
+
+if TYPE_CHECKING:  # an address is refused before torch is there
+    from torch import Tensor
+
+    from .receiver import Receiver
+    from .sender import Sender
 
 Address = tuple[str, int]
 MAX_DATAGRAM_BYTES = 2048
@@ -53,6 +56,20 @@ class Clock:
     def left(self, seconds: float) -> float:
         """Real seconds until then, 0 if it is over."""
         return max(0.0, self.start + seconds / self.speed - time.monotonic())
+
+
+@dataclass(frozen=True)
+class Sending:
+    """How a signal was sent.
+
+    Attributes:
+        clock: On which its sample 0 was spoken at 0.
+        most_behind: Seconds of the signal by which a packet left later than its last sample was spoken, at
+            the most: what computing took, or what it fell behind where it cannot keep up.
+    """
+
+    clock: Clock
+    most_behind: float
 
 
 def parse_address(text: str) -> Address:
@@ -94,7 +111,7 @@ def send_stream(
     adaptation: Adaptation | None = None,
     speed: float = 1.0,
     on_report: Callable[[float, ReceiverReport], None] | None = None,
-) -> Clock:
+) -> Sending:
     """Send a signal as if it were spoken now.
 
     Args:
@@ -108,7 +125,7 @@ def send_stream(
         on_report: Told each report, with the signal's time.
 
     Returns:
-        The clock on which the signal's sample 0 was spoken at 0.
+        When it was spoken, and how far its packets fell behind.
 
     Raises:
         OSError: If there is no such address.
@@ -117,7 +134,7 @@ def send_stream(
     rate = sender.identity.codec.sampling_rate
     channel = Channel() if channel is None else channel
     stream = RtpStream(sender.identity.number, sender.identity.codec.hop_length)
-    clock, num_samples = Clock(time.monotonic(), speed), 0
+    clock, num_samples, behind = Clock(time.monotonic(), speed), 0, 0.0
 
     def deliver(until: float) -> None:
         """Send what is due until the next block, and take in reports."""
@@ -143,13 +160,14 @@ def send_stream(
         deliver(num_samples / rate)
         for packet in sender.push(block):
             channel.send(stream.pack(packet), clock.now())
+        behind = max(behind, clock.now() - num_samples / rate)
     for packet in sender.flush():
         channel.send(stream.pack(packet), clock.now())
     while channel.next_arrival is not None:
         deliver(channel.next_arrival)
     for _ in range(_GOODBYES):
         _send(link, pack_goodbye(sender.identity.number))
-    return clock
+    return Sending(clock, behind)
 
 
 class StreamPlayer:

@@ -6,6 +6,7 @@ import errno
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,6 +129,23 @@ def test_a_sender_hears_only_its_receiver(codec: CodecModel, signal: torch.Tenso
             sender, blocks(), source, target, speed=5, on_report=lambda _, r: reports.append(r)
         )
     assert [report.fraction_lost for report in reports] == [0.25]
+
+
+def test_a_sender_that_cannot_keep_up_says_by_how_much(
+    codec: CodecModel, signal: torch.Tensor
+) -> None:
+    def blocks() -> Iterator[torch.Tensor]:
+        for place, block in enumerate(signal.split(1600)):
+            if place == 5:
+                time.sleep(0.3)
+            yield block
+
+    with open_socket("127.0.0.1", 0) as link, open_socket("127.0.0.1", 0) as source:
+        target, began = link.getsockname(), time.monotonic()
+        sending = send_stream(Sender(codec), blocks(), source, target, speed=2)
+    # 0.3 s in which a fast clock told 0.6, less the block of 0.1 that the sleep was part of
+    assert 0.5 < sending.most_behind < 2 * (time.monotonic() - began)
+    assert began <= sending.clock.start
 
 
 def test_a_network_that_is_away_loses_packets_and_stops_nothing(
