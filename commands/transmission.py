@@ -14,7 +14,7 @@ from .options import CodecFolder
 
 app = typer.Typer(rich_markup_mode=None)
 
-DAMAGED = 3  # exit status of `decompress` where it wrote what is left of a damaged file
+DAMAGED = 3  # exit status where a file is damaged but was read: 1 says that nothing was done
 
 _Model = Annotated[
     Path | None,
@@ -167,13 +167,13 @@ def info(
     stream: Annotated[Path, typer.Argument(metavar="FILE", help="File that `compress` wrote.")],
     as_json: Annotated[bool, typer.Option("--json", help="Say it as JSON.")] = False,
 ) -> None:
-    """Tell what an .lmc file holds; exit 1 if any of it is damaged."""
+    """Tell what an .lmc file holds; exit 3 if any of it is damaged."""
     from ..transmission.info import describe_stream
 
     told = describe_stream(stream)
     typer.echo(json.dumps(told.to_dict(), indent=1) if as_json else told.text())
     if told.damages:
-        raise typer.Exit(1)
+        raise typer.Exit(DAMAGED)
 
 
 @app.command("static-table")

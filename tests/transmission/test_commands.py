@@ -71,7 +71,8 @@ def test_damage_is_told_and_the_rest_is_heard(folder: Path, tmp_path: Path) -> N
     bad = bytearray(lmc.read_bytes())
     bad[90] ^= 1
     lmc.write_bytes(bad)
-    assert "chunk 0 is missing" in call("info", lmc, fails=True).stdout
+    told = call("info", lmc, fails=True)
+    assert told.exit_code == 3 and "chunk 0 is missing" in told.stdout
     said = call("decompress", lmc, out, *codec, fails=True)
     assert said.exit_code == 3 and "chunk 0 is missing, 1.00 s" in said.stderr
     assert "1.00 s are concealed, 0.00 s left out" in said.stderr.splitlines()[-1]
