@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,10 @@ def _card(asked: dict[str, Any], model: PreTrainedModel, step: int, files: RunFo
         files.metrics.read_text(encoding="utf-8").splitlines() if files.metrics.is_file() else []
     )
     figures = [record for record in map(json.loads, lines) if record["split"] == "valid"]
-    sources = asked.get("shards") or [data["manifest"] for data in asked.get("data", [])]
+    data = asked.get("shards") or [Path(each["manifest"]).parent for each in asked.get("data", [])]
+    # two parts of a path tell data apart and say little of whose machine it was
+    sources = Counter("/".join(Path(folder).parts[-2:]) for folder in data)
+    read = ", ".join(f"{n} times {name}" if n > 1 else name for name, n in sources.items())
     rows = "\n".join(
         f"| {k} | {v:.4g} |" for k, v in (figures[-1] if figures else {}).items() if k != "split"
     )
@@ -158,7 +162,7 @@ def _card(asked: dict[str, Any], model: PreTrainedModel, step: int, files: RunFo
         f"# {model.config.model_type}\n\n"
         f"{parameters:.1f} M parameters, {step} steps, exported by speechlm; "
         f"weights {revision}.\n\n"
-        f"Trained on: {', '.join(Path(source).parent.name or source for source in sources)}.\n\n"
+        f"Trained on: {read}.\n\n"
         f"{tuned}"
         f"| held-out figure | value |\n|---|---|\n{rows}\n\n"
     )

@@ -44,9 +44,13 @@ def test_a_run_goes_on_from_the_averages_of_a_run_and_from_an_export(
     assert (
         task(slm_config, f"start_from={tmp_path / 'model'}", "model={}").model.config.ar_books == 3
     )
+    [shards] = read_run_config(slm_config, [], LanguageModelTraining).shards
     tuned = ["model={}", "run.total_steps=1", f"start_from={tmp_path / 'model'}"]
+    tuned.append(f"shards=[{shards},{shards}]")
     export_run(run_training("slm", slm_config, tuned, tmp_path / "tuned"), tmp_path / "out")
-    assert "Fine-tuned from: model.\n" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Fine-tuned from: model.\n" in card
+    assert f"Trained on: 2 times {'/'.join(Path(shards).parts[-2:])}.\n" in card
 
 
 def test_adapters_alone_are_trained_and_the_export_is_their_sum_with_the_weights(
