@@ -29,7 +29,8 @@ from speechlm.tokenizer.memory import keep_freed_memory
 from speechlm.train.batches import Draw
 from speechlm.train.checkpoint import AveragedWeights
 from speechlm.train.codec import CodecTask
-from speechlm.train.config import CodecTraining, read_run_config
+from speechlm.train.codec_recipe import CodecTraining
+from speechlm.train.config import read_run_config
 from speechlm.train.loop import fast_bf16
 from speechlm.train.rival import Rival, fuses
 

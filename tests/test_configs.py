@@ -14,7 +14,8 @@ from speechlm.slm.config import AutoregressiveConfig, NonAutoregressiveConfig
 from speechlm.slm.language_model import LanguageModel
 from speechlm.slm.nonautoregressive import NonAutoregressiveModel
 from speechlm.tokenizer.codes import CodecIdentity
-from speechlm.train.config import CodecTraining, LanguageModelTraining, read_run_config
+from speechlm.train.codec_recipe import CodecTraining
+from speechlm.train.config import LanguageModelTraining, read_run_config
 from speechlm.train.describe import CodecDescription, describe_codec
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import AdversarialSettings, DiscriminatorSettings
+from .codec_recipe import AdversarialSettings, DiscriminatorSettings
 from .discriminators import Verdict, discriminator_family
 
 

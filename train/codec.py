@@ -29,7 +29,7 @@ from ..tokenizer.config import CodecConfig
 from ..tokenizer.model_folder import config_from_mapping
 from .adversary import Adversary
 from .batches import Draw
-from .config import CodecTraining, PackData
+from .codec_recipe import CodecTraining, PackData
 from .mel_loss import MULTI, MULTI_FLOOR, SINGLE, SINGLE_FLOOR, log_mel_distance
 from .start import load_discriminators, start_codec
 from .task import Batch, Validation

@@ -17,14 +17,8 @@ from ..tokenizer.codec import CodecModel
 from ..tokenizer.config import CodecConfig
 from ..tokenizer.model_folder import config_from_mapping
 from .adversary import Adversary
-from .config import (
-    AdversarialSettings,
-    AlignerTraining,
-    CodecTraining,
-    LanguageModelTraining,
-    MaskedTraining,
-    TransmissionTraining,
-)
+from .codec_recipe import AdversarialSettings, CodecTraining
+from .config import AlignerTraining, LanguageModelTraining, MaskedTraining, TransmissionTraining
 from .start import start_codec
 
 _BYTES = 4  # of a float32

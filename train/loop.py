@@ -28,7 +28,8 @@ from ..tokenizer.files import write_atomically
 from ..tokenizer.memory import keep_freed_memory, return_freed_memory
 from .batches import Draw, DurationBatches
 from .checkpoint import AveragedWeights, RunFolder
-from .config import AdversarialSettings, RunSettings, Strict
+from .codec_recipe import AdversarialSettings
+from .config import RunSettings, Strict
 from .optimizer import model_optimizer
 from .rival import Rival
 from .schedule import learning_rate

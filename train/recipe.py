@@ -9,10 +9,10 @@ from pathlib import Path
 from ..data_prep.manifest import require_manifest
 from ..data_prep.receipts import require_dataset
 from ..errors import ConfigError, MissingExtra
+from .codec_recipe import CodecTraining
 from .config import (
     SHIPPED,
     AlignerTraining,
-    CodecTraining,
     LanguageModelTraining,
     MaskedTraining,
     Strict,

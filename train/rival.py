@@ -9,7 +9,8 @@ from accelerate import Accelerator, DistributedType
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .config import AdversarialSettings, RunSettings
+from .codec_recipe import AdversarialSettings
+from .config import RunSettings
 from .optimizer import fuses
 from .schedule import rival_learning_rate
 

@@ -7,13 +7,8 @@ from pathlib import Path
 from accelerate.utils import parse_flag_from_env
 
 from ..errors import ConfigError
-from .config import (
-    AlignerTraining,
-    CodecTraining,
-    LanguageModelTraining,
-    MaskedTraining,
-    read_run_config,
-)
+from .codec_recipe import CodecTraining
+from .config import AlignerTraining, LanguageModelTraining, MaskedTraining, read_run_config
 from .describe import (
     CodecDescription,
     LanguageModelDescription,

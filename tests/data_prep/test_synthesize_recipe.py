@@ -19,12 +19,8 @@ from speechlm.slm.autoregressive import AutoregressiveModel
 from speechlm.slm.config import AutoregressiveConfig, NonAutoregressiveConfig
 from speechlm.slm.nonautoregressive import NonAutoregressiveModel
 from speechlm.tokenizer.codes import CodecIdentity
-from speechlm.train.config import (
-    AlignerTraining,
-    CodecTraining,
-    LanguageModelTraining,
-    read_run_config,
-)
+from speechlm.train.codec_recipe import CodecTraining
+from speechlm.train.config import AlignerTraining, LanguageModelTraining, read_run_config
 from speechlm.train.describe import describe_codec
 
 ROOT = Path(__file__).resolve().parents[2]

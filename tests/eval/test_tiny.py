@@ -18,7 +18,8 @@ from speechlm.tokenizer.audio import inspect_audio
 from speechlm.tokenizer.codes import CodecIdentity
 from speechlm.tokenizer.config import CodecConfig
 from speechlm.tokenizer.model_folder import config_from_mapping
-from speechlm.train.config import CodecTraining, LanguageModelTraining, read_run_config
+from speechlm.train.codec_recipe import CodecTraining
+from speechlm.train.config import LanguageModelTraining, read_run_config
 
 CONFIGS = Path(tiny.__file__).parents[1] / "configs"
 

@@ -14,7 +14,8 @@ from speechlm.errors import ConfigError
 from speechlm.train.adversary import Adversary
 from speechlm.train.batches import Draw
 from speechlm.train.codec import CodecTask
-from speechlm.train.config import AdversarialSettings, CodecTraining, read_run_config
+from speechlm.train.codec_recipe import AdversarialSettings, CodecTraining
+from speechlm.train.config import read_run_config
 from speechlm.train.run import run_training
 
 FAMILIES = ["light", "mpd", "mrd", "mbstft"]

@@ -15,7 +15,7 @@ from speechlm.errors import ConfigError, SpeechLMError
 from speechlm.tokenizer.codec import CodecModel
 from speechlm.tokenizer.config import CodecConfig
 from speechlm.tokenizer.model_folder import save_model
-from speechlm.train.config import CodecTraining, DiscriminatorSettings
+from speechlm.train.codec_recipe import CodecTraining, DiscriminatorSettings
 from speechlm.train.describe import (
     CodecDescription,
     LanguageModelDescription,

@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 
 from speechlm.errors import ConfigError
-from speechlm.train.config import (
-    AlignerTraining,
-    CodecTraining,
-    LanguageModelTraining,
-    Strict,
-    read_run_config,
-)
+from speechlm.train.codec_recipe import CodecTraining
+from speechlm.train.config import AlignerTraining, LanguageModelTraining, Strict, read_run_config
 
 AR = "stage: ar\nshards: [tokens]\n"
 CASES = [

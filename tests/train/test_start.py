@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from speechlm.errors import ConfigError
 from speechlm.tokenizer.codec import load_codec
 from speechlm.train.codec import CodecTask
-from speechlm.train.config import CodecTraining, read_run_config
+from speechlm.train.codec_recipe import CodecTraining
+from speechlm.train.config import read_run_config
 from speechlm.train.export import export_run
 from speechlm.train.run import run_training
 

@@ -15,7 +15,8 @@ from speechlm.errors import ConfigError
 from speechlm.slm.text import NO_TEXT
 from speechlm.train.batches import Draw
 from speechlm.train.codec import CodecTask, fill_pitch
-from speechlm.train.config import CodecTraining, LanguageModelTraining, read_run_config
+from speechlm.train.codec_recipe import CodecTraining
+from speechlm.train.config import LanguageModelTraining, read_run_config
 from speechlm.train.slm import LanguageModelTask
 
 
