@@ -68,8 +68,11 @@ def say(
         int, typer.Option(min=1, help="Takes of each sentence; the best is kept.")
     ] = 1,
     choose: Annotated[
-        Literal["likeliest", "shortest"], typer.Option(help="Which take is the best.")
-    ] = "likeliest",
+        Literal["faithful", "likeliest", "shortest"],
+        typer.Option(
+            help="Which take is the best: faithful is what text and prompt make likelier the most."
+        ),
+    ] = "faithful",
     transcribe: Transcribe = False,
     recognizer: RecognizerFolder = None,
     precision: Precision = "auto",

@@ -58,8 +58,8 @@ class _FrameSampler:
 
     def codes(
         self, decoder: FrameDecoder, state: Tensor, past: Tensor, uniforms: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Codes and their log-probability.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes, their log-probability, and how much likelier text and prompt made them.
 
         Args:
             decoder: What gave the state.
@@ -68,21 +68,26 @@ class _FrameSampler:
             uniforms: `[B, num_draws]`.
 
         Returns:
-            int64 `[B, ar_books]` (the end class of book 1 is V) and float `[B]`.
+            int64 `[B, ar_books]` (the end class of book 1 is V) and float `[B]` twice; the second one is 0
+            without guidance.
         """
         chosen: list[Tensor] = []
-        total = state.new_zeros(len(past))
+        total, evidence = state.new_zeros(2, len(past))
         for book, sampler in enumerate(self.samplers):
-            scores = self._mixed(decoder.book_logits(book, state))
+            logits = decoder.book_logits(book, state)
+            scores = self._mixed(logits)
             pair = uniforms[:, DRAWS_PER_CODE * book : DRAWS_PER_CODE * (book + 1)]
             code = sampler(scores, past[:, :, book], pair)
-            total += scores.log_softmax(-1).gather(1, code[:, None])[:, 0]
+            total += _chance(scores, code)
+            if self.is_guided:
+                own, other = _chance(logits, code.repeat(2)).chunk(2)
+                evidence += own - other
             chosen.append(code)
             if book + 1 < len(self.samplers):
                 known = code.clamp(max=self.model.config.codebook_size - 1)
                 told = self.model.chosen.of_book(book, known)
                 state = state + (told.repeat(2, 1) if self.is_guided else told)
-        return torch.stack(chosen, dim=1), total
+        return torch.stack(chosen, dim=1), total, evidence
 
     def moves(
         self, state: Tensor, must_move: Tensor, must_stay: Tensor, uniform: Tensor
@@ -116,6 +121,8 @@ class FrameLoop:
         num_frames: int64 `[B]`, frames written so far.
         has_ended: bool `[B]`, whether the text was spoken to its end.
         log_probability: float `[B]`, of all choices under the model itself.
+        evidence: float `[B]`, how much likelier text and prompt made the codes: their log-probability less
+            that without text and prompt. None without guidance, where it is not known.
         is_over: Whether no item runs any more.
     """
 
@@ -163,6 +170,7 @@ class FrameLoop:
         self.is_running = torch.ones(batch, dtype=torch.bool, device=device)
         self.has_ended = torch.zeros_like(self.is_running)
         self.log_probability = torch.zeros(batch, device=device)
+        self.evidence = torch.zeros(batch, device=device) if self.sampler.is_guided else None
         self.previous = self.decoder.start
         self.frame = 0
         self.is_over = False
@@ -178,8 +186,11 @@ class FrameLoop:
             known = previous, pointer.repeat(2), age.repeat(2)
         state = self.decoder.step(*known)
         uniforms = self.uniforms[:, frame]
-        chosen, chance = self.sampler.codes(self.decoder, state, self.codes[:, :frame], uniforms)
+        past = self.codes[:, :frame]
+        chosen, chance, evidence = self.sampler.codes(self.decoder, state, past, uniforms)
         self.log_probability += chance * self.is_running
+        if self.evidence is not None:
+            self.evidence += evidence * self.is_running
         if ar.uses_pointer:
             self._walk(state, uniforms[:, -1])
         else:
@@ -205,6 +216,11 @@ class FrameLoop:
         # A finished item idles on its last symbol until the others are done.
         self.pointer = self.pointer.minimum(self.size - 1)
         self.age = self.age.clamp(max=self.ar.config.max_frames_per_symbol)
+
+
+def _chance(logits: Tensor, code: Tensor) -> Tensor:
+    """Log-probability of a class: `[B, V]`, int64 `[B]` to `[B]`."""
+    return logits.log_softmax(-1).gather(1, code[:, None])[:, 0]
 
 
 def require_guidable(model: AutoregressiveModel) -> None:

@@ -23,7 +23,7 @@ from .nonautoregressive import NonAutoregressiveModel
 from .prompt import Voice
 from .sampling import SamplingConfig, generator_of
 
-Choice = Literal["likeliest", "shortest"]
+Choice = Literal["faithful", "likeliest", "shortest"]
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,15 @@ class Generation:
         pointer: int64 `[T]`, the symbol under each frame (empty with the prefix alignment).
         log_probability: Of the autoregressive choices under the model itself, in nats, without
             temperature and filters.
+        evidence: By how many nats text and prompt made the autoregressive codes likelier; None without
+            guidance.
     """
 
     codes: Tensor
     finish_reason: Literal["end", "length"]
     pointer: Tensor
     log_probability: float
+    evidence: float | None = None
 
 
 def generate_codes(
@@ -79,7 +82,7 @@ def generate_batch(
     generators: Sequence[torch.Generator] | None = None,
     silent_codes: Tensor | None = None,
     num_candidates: int = 1,
-    choose: Choice = "likeliest",
+    choose: Choice = "faithful",
 ) -> list[Generation]:
     """Speak several texts at once; each item comes out as it would alone.
 
@@ -94,8 +97,9 @@ def generate_batch(
         silent_codes: As in `FrameLoop`.
         num_candidates: Takes of each item, all in one batch, of which the best is given; the first
             is what `num_candidates=1` gives.
-        choose: `likeliest` by log-probability a frame, or `shortest`; a take that came to its end
-            is preferred to one that was cut.
+        choose: `faithful` by evidence a frame, `likeliest` by log-probability a frame, or `shortest`; a
+            take that came to its end is preferred to one that was cut. Without guidance there is no
+            evidence, and `faithful` is `likeliest`.
 
     Returns:
         One `Generation` an item.
@@ -149,12 +153,14 @@ def _takes(
 
 def _taken(loop: FrameLoop) -> list[Generation]:
     uses_pointer = loop.ar.uses_pointer
+    evidence = [None] * len(loop.codes) if loop.evidence is None else loop.evidence.tolist()
     return [
         Generation(
             loop.codes[i, :frames].T.cpu(),
             "end" if has_ended else "length",
             loop.pointers[i, : frames if uses_pointer else 0].cpu(),
             chance,
+            evidence[i],
         )
         for i, (frames, has_ended, chance) in enumerate(
             zip(
@@ -172,8 +178,13 @@ def _best(takes: Sequence[Generation], choose: Choice) -> Generation:
 
     def cost(take: Generation) -> tuple[bool, float]:
         frames = take.codes.shape[1]
-        likeliest = choose == "likeliest"
-        return take.finish_reason != "end", -take.log_probability / frames if likeliest else frames
+        if choose == "shortest":
+            value: float = frames
+        elif choose == "faithful" and take.evidence is not None:
+            value = -take.evidence / frames
+        else:
+            value = -take.log_probability / frames
+        return take.finish_reason != "end", value
 
     return min(takes, key=cost)
 

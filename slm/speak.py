@@ -199,7 +199,7 @@ class Speaker:
         seed: int = 0,
         max_seconds: float | None = None,
         num_candidates: int = 1,
-        choose: Choice = "likeliest",
+        choose: Choice = "faithful",
         **sampling: Any,
     ) -> Speech:
         """Speak a text in the voice of a recording; clone only voices whose owners agreed to it.
@@ -242,7 +242,7 @@ class Speaker:
         *,
         max_seconds: float | None = None,
         num_candidates: int = 1,
-        choose: Choice = "likeliest",
+        choose: Choice = "faithful",
         batch_size: int | None = None,
         transcriber: Transcriber | None = None,
         on_error: Callable[[int, SpeechLMError], None] | None = None,

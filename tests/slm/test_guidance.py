@@ -160,3 +160,65 @@ def test_an_unconditional_item_has_no_prompt_and_no_words():
         nothing, nobody = unconditional(symbols, voice, uses_pointer)
         assert nothing.tolist() == [NO_TEXT] * length
         assert nobody.codes.shape == (K, 0) and not len(nobody.symbols)
+
+
+def forced(model, symbols, voice, take):
+    """Log-probability of a take's codes in one pass."""
+    prompt = voice.codes[:2]
+    codes = torch.cat((prompt, take.codes), 1)
+    frame = torch.arange(codes.shape[1])
+    logits = model(
+        torch.cat((voice.symbols, symbols))[None],
+        torch.tensor([len(voice.symbols) + len(symbols)]),
+        codes[None],
+        torch.tensor([codes.shape[1]]),
+        torch.tensor([prompt.shape[1]]),
+        (frame >= prompt.shape[1])[None],
+        torch.cat((voice.pointer, take.pointer + len(voice.symbols)))[None],
+        return_logits=True,
+    ).logits
+    return float(logits.log_softmax(-1).gather(-1, take.codes.T[..., None]).sum())
+
+
+@SIZES
+@torch.no_grad()
+def test_evidence_is_by_how_much_text_and_prompt_make_the_codes_likelier(size):
+    model = ar_model(group_size=size, condition_drop=0.1)
+    texts, voices = [text(5, 1), text(9, 2)], [voice_of(1), voice_of(2)]
+    sampling = SamplingConfig(guidance=2.0)
+    takes = generate_batch(
+        model, None, texts, voices, sampling=sampling, generators=[seeded(0), seeded(1)]
+    )
+    for symbols, voice, take in zip(texts, voices, takes, strict=True):
+        nothing, nobody = unconditional(symbols, voice, uses_pointer=True)
+        wanted = forced(model, symbols, voice, take) - forced(model, nothing, nobody, take)
+        assert take.evidence == pytest.approx(wanted, abs=1e-3)
+        assert abs(wanted) > 0.01
+
+
+@torch.no_grad()
+def test_the_most_faithful_take_is_kept_and_without_guidance_the_likeliest():
+    model = ar_model(condition_drop=0.1)
+
+    def take(count, choose, guidance):
+        return generate_batch(
+            model,
+            None,
+            [text(7, 1)],
+            [voice_of(1)],
+            sampling=SamplingConfig(guidance=guidance),
+            generators=[seeded(0)],
+            num_candidates=count,
+            choose=choose,
+        )[0]
+
+    def each_frame(one):
+        return one.evidence / one.codes.shape[1]
+
+    single, kept = take(1, "faithful", 2.0), take(8, "faithful", 2.0)
+    likeliest, shortest = (take(8, name, 2.0) for name in ("likeliest", "shortest"))
+    assert all(each_frame(kept) >= each_frame(other) for other in (single, likeliest, shortest))
+    assert each_frame(kept) > each_frame(single) + 1e-3
+    unguided = take(8, "faithful", 1.0)
+    assert unguided.evidence is None
+    assert torch.equal(unguided.codes, take(8, "likeliest", 1.0).codes)
