@@ -169,6 +169,9 @@ def evaluate_tts_command(
     batch_size: Annotated[
         int, typer.Option(min=1, help="Sentences spoken at once; 1 gives the speed of `say`.")
     ] = 8,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Takes of each sentence; the best is kept.")
+    ] = 1,
     keep_sounds: Annotated[
         bool, typer.Option("--keep-sounds", help="Write every sentence to sounds/.")
     ] = False,
@@ -189,6 +192,7 @@ def evaluate_tts_command(
         limit=limit,
         seed=seed,
         batch_size=batch_size,
+        num_candidates=candidates,
         keep_sounds=keep_sounds,
     )
     typer.echo(out)

@@ -47,6 +47,7 @@ def evaluate_tts(
     seed: int = 0,
     scorers: Scorers | None = None,
     batch_size: int = BATCH_SIZE,
+    num_candidates: int = 1,
     keep_sounds: bool = False,
 ) -> dict[str, Any]:
     """Speak a list of sentences and score them, beside the true recordings where there are some.
@@ -65,6 +66,7 @@ def evaluate_tts(
         scorers: Recognizer, speaker encoder and MOS predictor; None takes those that are installed.
         batch_size: Sentences spoken at once. One gives the speed that a user of `say` sees, more
             give that of a list; in fp32 the sentences are the same.
+        num_candidates: Takes of each sentence, of which `say` keeps one.
         keep_sounds: Write every sentence that the model spoke to `sounds/` in the folder.
 
     Returns:
@@ -77,13 +79,13 @@ def evaluate_tts(
     sentences = read_listing(listing)[:limit]
     scorers = Scorers.installed(quality=True) if scorers is None else scorers
     report = Report(out, "Text to speech", notes=list(scorers.notes))
-    judge = _Judge(
-        speaker, scorers, sentences, report, seed, out / "sounds" if keep_sounds else None
-    )
+    sounds = out / "sounds" if keep_sounds else None
+    judge = _Judge(speaker, scorers, sentences, report, seed, num_candidates, sounds)
     made_of = [
         hashlib.sha256(listing.read_bytes()).hexdigest(),
         seed,
         batch_size,
+        num_candidates,
         keep_sounds,
         _revisions(speaker),
         scorers.names,
@@ -123,6 +125,7 @@ def evaluate_tts(
             "precision": _precision(speaker),
             "threads": torch.get_num_threads(),
             "sentences_at_once": size,
+            "candidates": num_candidates,
             "model_x_realtime": sum(row["seconds"] for row in spoken)
             / sum(row["compute_seconds"] for row in spoken)
             if spoken
@@ -164,6 +167,7 @@ class _Judge:
     sentences: Sequence[Sentence]
     report: Report
     seed: int
+    num_candidates: int
     sounds: Path | None
     _voices: dict[tuple[Path, float | None], Tensor | None] = field(default_factory=dict)
 
@@ -179,7 +183,13 @@ class _Judge:
         if len(batch) > 1:
             began = time.perf_counter()
             try:
-                spoken = list(self.speaker.say_many(map(self._line, batch), batch_size=len(batch)))
+                spoken = list(
+                    self.speaker.say_many(
+                        map(self._line, batch),
+                        batch_size=len(batch) * self.num_candidates,
+                        num_candidates=self.num_candidates,
+                    )
+                )
             except SpeechLMError:  # one line that cannot be spoken: find out which
                 return [self._say(index) for index in batch]
             spent, total = time.perf_counter() - began, sum(len(s.waveform) for s in spoken)
@@ -319,6 +329,7 @@ class _Judge:
                 **self._prompt_arguments(sentence),
                 prompt_text=sentence.prompt_text,
                 seed=self.seed + index,
+                num_candidates=self.num_candidates,
             )
         except SpeechLMError as error:
             return error

@@ -82,6 +82,7 @@ class Speaker:
     codec: Copy = field(default_factory=Copy)
     seeds: list[int] = field(default_factory=list)
     prompts: list[tuple[int, str | None]] = field(default_factory=list)
+    takes: list[int] = field(default_factory=list)
     dies_at: int | None = None
 
     def say(
@@ -92,7 +93,9 @@ class Speaker:
         prompt_text: str | None,
         seed: int,
         sampling_rate: int | None = None,
+        num_candidates: int = 1,
     ) -> Any:
+        self.takes.append(num_candidates)
         if seed == self.dies_at:
             raise KeyboardInterrupt
         self.seeds.append(seed)
@@ -264,8 +267,11 @@ def test_sentences_are_spoken_in_batches(listing: Path, tmp_path: Path) -> None:
     sizes: list[int] = []
 
     class Batching(Speaker):
-        def say_many(self, lines: Iterable[Line], batch_size: int) -> Iterator[Speech]:
+        def say_many(
+            self, lines: Iterable[Line], batch_size: int, num_candidates: int
+        ) -> Iterator[Speech]:
             given = list(lines)
+            assert batch_size == len(given) * num_candidates
             if any(line.text.startswith("five") for line in given):
                 raise UnsupportedText("I cannot say five.")
             sizes.append(batch_size)
@@ -273,11 +279,20 @@ def test_sentences_are_spoken_in_batches(listing: Path, tmp_path: Path) -> None:
                 sound = self.say(line.text, line.prompt, prompt_text=None, seed=line.seed)
                 yield Speech(sound.waveform, RATE, sound.finish_reason, 9.0)
 
+    one_by_one = Batching()
     found = [
-        evaluate_tts(listing, tmp_path / f"{n}", speaker=speaker, batch_size=n, scorers=Scorers())
-        for n, speaker in ((1, Speaker()), (2, Batching()), (3, Batching()))
+        evaluate_tts(
+            listing,
+            tmp_path / f"{n}",
+            speaker=speaker,
+            batch_size=n,
+            num_candidates=takes,
+            scorers=Scorers(),
+        )
+        for n, speaker, takes in ((1, Speaker(), 1), (2, Batching(), 4), (3, one_by_one, 4))
     ]
-    assert sizes == [2]  # of three, one cannot be spoken, so they come one by one
+    assert sizes == [8] and found[1]["facts"]["candidates"] == 4
+    assert one_by_one.takes == [4] * 3  # of three, one cannot be spoken, so they come one by one
     assert found[0]["tables"] == found[1]["tables"] == found[2]["tables"]
     assert found[1]["facts"]["sentences_at_once"] == 2
     assert found[1]["facts"]["model_x_realtime"] > 4  # by the clock, not by what a line reports
