@@ -24,7 +24,7 @@ from .lines import Line
 from .nonautoregressive import NonAutoregressiveModel
 from .projections import Precision
 from .prompt import Voice
-from .runtime import precision_of, set_precision
+from .runtime import precision_of, set_precision, usual_precision
 from .sampling import SamplingConfig
 from .shipped import find_voice, shipped_models, shipped_voices
 from .signs import note_on
@@ -400,12 +400,3 @@ class Speaker:
             seconds + time.perf_counter() - began,
             notes,
         )
-
-
-def usual_precision() -> Precision:
-    """The precision of speaking where none is chosen: int8 on x86 with VNNI, elsewhere fp32.
-
-    Without VNNI rows are rounded more coarsely, and what that costs was not measured.
-    """
-    has_products = torch.backends.quantized.engine in ("x86", "fbgemm")
-    return "int8" if has_products and torch.cpu._is_vnni_supported() else "fp32"

@@ -19,8 +19,8 @@ from speechlm.slm.autoregressive import AutoregressiveModel
 from speechlm.slm.config import AutoregressiveConfig, NonAutoregressiveConfig
 from speechlm.slm.nonautoregressive import NonAutoregressiveModel
 from speechlm.slm.prompt import Voice, read_prompt
-from speechlm.slm.runtime import precision_of
-from speechlm.slm.speak import Speaker, shipped_voices, usual_precision
+from speechlm.slm.runtime import precision_of, usual_precision
+from speechlm.slm.speak import Speaker, shipped_voices
 from speechlm.tokenizer.model_folder import save_model
 
 RATE = 16_000
