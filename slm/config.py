@@ -132,6 +132,8 @@ class AutoregressiveConfig(SpeechLMConfig):
         condition_drop: Share of training items without text and prompt; above 0 the model can be
             guided (`guidance.py`), 0.1 is usual.
         guidance: Scale of the guidance with which the model speaks unless told otherwise; 1 is off.
+        max_guidance: To what it rises where text and prompt say little about what is spoken, as behind noisy
+            prompts (`guidance.adapted`); None leaves it as it is.
         voice_vector: Whether every frame of the target is told what the prompt sounds like on the whole
             (`VoiceVector`), beside what attention finds in it.
     """
@@ -144,6 +146,7 @@ class AutoregressiveConfig(SpeechLMConfig):
     group_size: int = 1
     condition_drop: float | int = 0.0
     guidance: float | int = 1.0
+    max_guidance: float | int | None = None
     voice_vector: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -153,6 +156,10 @@ class AutoregressiveConfig(SpeechLMConfig):
             raise ConfigError(
                 f"guidance is {self.guidance}; it must lie between 1 (off) and 10, and above 1 only with "
                 "condition_drop."
+            )
+        if self.max_guidance is not None and not self.guidance <= self.max_guidance <= 10:
+            raise ConfigError(
+                f"max_guidance is {self.max_guidance}; it must lie between guidance and 10."
             )
         if self.group_size not in GROUP_SIZES:
             raise ConfigError(

@@ -15,7 +15,7 @@ from .autoregressive import AutoregressiveModel
 from .constraints import ShortestLength, SilenceCap
 from .frame_decoder import FrameDecoder
 from .group_decoder import decoder_for
-from .guidance import guided, unconditional
+from .guidance import adapted, guided, unconditional
 from .length import Corridor, LengthBounds
 from .prompt import Voice
 from .sampling import DRAWS_PER_CODE, BookSampler, SamplingConfig
@@ -30,8 +30,11 @@ class _FrameSampler:
         self, model: AutoregressiveModel, sampling: SamplingConfig, rules: LogitsProcessorList
     ) -> None:
         self.model = model
-        given = sampling.guidance
-        self.guidance = float(model.config.guidance if given is None else given)
+        config, given = model.config, sampling.guidance
+        self.guidance = float(config.guidance if given is None else given)
+        own = config.max_guidance if given is None else None
+        highest = own if sampling.max_guidance is None else sampling.max_guidance
+        self.max_guidance = max(self.guidance, float(highest or 1))
         masked = max(model.config.num_masked_books, 1)
         window = sampling.repetition_window
         if window is None:
@@ -54,10 +57,15 @@ class _FrameSampler:
     @property
     def is_guided(self) -> bool:
         """Whether each item brings its unconditional half."""
-        return self.guidance != 1
+        return self.max_guidance > 1
+
+    def scale(self, evidence: Tensor, num_frames: Tensor) -> Tensor:
+        """Guidance of the next frame: `[B]` from the evidence `[B]` of the int64 `[B]` frames so far."""
+        limits = self.guidance, self.max_guidance
+        return adapted(*limits, evidence, num_frames, len(self.samplers))
 
     def codes(
-        self, decoder: FrameDecoder, state: Tensor, past: Tensor, uniforms: Tensor
+        self, decoder: FrameDecoder, state: Tensor, past: Tensor, uniforms: Tensor, scale: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Codes, their log-probability, and how much likelier text and prompt made them.
 
@@ -66,6 +74,7 @@ class _FrameSampler:
             state: `[B, D]`; `[2 B, D]` with guidance, the unconditional items last.
             past: int64 `[B, t, ar_books]`.
             uniforms: `[B, num_draws]`.
+            scale: `[B]`, of guidance.
 
         Returns:
             int64 `[B, ar_books]` (the end class of book 1 is V) and float `[B]` twice; the second one is 0
@@ -75,7 +84,7 @@ class _FrameSampler:
         total, evidence = state.new_zeros(2, len(past))
         for book, sampler in enumerate(self.samplers):
             logits = decoder.book_logits(book, state)
-            scores = self._mixed(logits)
+            scores = self._mixed(logits, scale)
             pair = uniforms[:, DRAWS_PER_CODE * book : DRAWS_PER_CODE * (book + 1)]
             code = sampler(scores, past[:, :, book], pair)
             total += _chance(scores, code)
@@ -90,16 +99,21 @@ class _FrameSampler:
         return torch.stack(chosen, dim=1), total, evidence
 
     def moves(
-        self, state: Tensor, must_move: Tensor, must_stay: Tensor, uniform: Tensor
+        self,
+        state: Tensor,
+        must_move: Tensor,
+        must_stay: Tensor,
+        uniform: Tensor,
+        scale: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Whether the pointer leaves its symbol: bool `[B]`, and the log-probability `[B]`."""
-        score = self._mixed(self.model.advance(state))[:, 0]
+        score = self._mixed(self.model.advance(state), scale)[:, 0]
         is_moving = ((uniform < score.sigmoid()) | must_move) & ~must_stay
         chance = F.logsigmoid(torch.where(is_moving, score, -score))
         return is_moving, chance.masked_fill(must_move | must_stay, 0.0)
 
-    def _mixed(self, logits: Tensor) -> Tensor:
-        return guided(logits, self.guidance) if self.is_guided else logits
+    def _mixed(self, logits: Tensor, scale: Tensor) -> Tensor:
+        return guided(logits, scale) if self.is_guided else logits
 
 
 class FrameLoop:
@@ -122,7 +136,7 @@ class FrameLoop:
         has_ended: bool `[B]`, whether the text was spoken to its end.
         log_probability: float `[B]`, of all choices under the model itself.
         evidence: float `[B]`, how much likelier text and prompt made the codes: their log-probability less
-            that without text and prompt. None without guidance, where it is not known.
+            that without text and prompt; 0 without guidance, where it is not known.
         is_over: Whether no item runs any more.
     """
 
@@ -169,8 +183,7 @@ class FrameLoop:
         )
         self.is_running = torch.ones(batch, dtype=torch.bool, device=device)
         self.has_ended = torch.zeros_like(self.is_running)
-        self.log_probability = torch.zeros(batch, device=device)
-        self.evidence = torch.zeros(batch, device=device) if self.sampler.is_guided else None
+        self.log_probability, self.evidence = torch.zeros(2, batch, device=device)
         self.previous = self.decoder.start
         self.frame = 0
         self.is_over = False
@@ -186,13 +199,13 @@ class FrameLoop:
             known = previous, pointer.repeat(2), age.repeat(2)
         state = self.decoder.step(*known)
         uniforms = self.uniforms[:, frame]
+        scale = self.sampler.scale(self.evidence, self.num_frames)
         past = self.codes[:, :frame]
-        chosen, chance, evidence = self.sampler.codes(self.decoder, state, past, uniforms)
+        chosen, chance, evidence = self.sampler.codes(self.decoder, state, past, uniforms, scale)
         self.log_probability += chance * self.is_running
-        if self.evidence is not None:
-            self.evidence += evidence * self.is_running
+        self.evidence += evidence * self.is_running
         if ar.uses_pointer:
-            self._walk(state, uniforms[:, -1])
+            self._walk(state, uniforms[:, -1], scale)
         else:
             self.has_ended |= self.is_running & (chosen[:, 0] == ar.config.codebook_size)
             self.num_frames += self.is_running & ~self.has_ended
@@ -204,10 +217,10 @@ class FrameLoop:
         if not self.is_over:
             self.previous = ar.codes(chosen[:, :, None]).sum(1)[:, 0]
 
-    def _walk(self, state: Tensor, uniform: Tensor) -> None:
+    def _walk(self, state: Tensor, uniform: Tensor, scale: Tensor) -> None:
         self.pointers[:, self.frame] = self.pointer
         must_move, must_stay = self.corridor.step(self.frame, self.pointer, self.age)
-        moves, chance = self.sampler.moves(state, must_move, must_stay, uniform)
+        moves, chance = self.sampler.moves(state, must_move, must_stay, uniform, scale)
         self.log_probability += chance * self.is_running
         self.age = torch.where(moves, 0, self.age + 1)
         self.pointer = self.pointer + moves

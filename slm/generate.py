@@ -153,20 +153,21 @@ def _takes(
 
 def _taken(loop: FrameLoop) -> list[Generation]:
     uses_pointer = loop.ar.uses_pointer
-    evidence = [None] * len(loop.codes) if loop.evidence is None else loop.evidence.tolist()
+    is_guided = loop.sampler.is_guided
     return [
         Generation(
             loop.codes[i, :frames].T.cpu(),
             "end" if has_ended else "length",
             loop.pointers[i, : frames if uses_pointer else 0].cpu(),
             chance,
-            evidence[i],
+            evidence if is_guided else None,
         )
-        for i, (frames, has_ended, chance) in enumerate(
+        for i, (frames, has_ended, chance, evidence) in enumerate(
             zip(
                 loop.num_frames.tolist(),
                 loop.has_ended.tolist(),
                 loop.log_probability.tolist(),
+                loop.evidence.tolist(),
                 strict=True,
             )
         )

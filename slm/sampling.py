@@ -48,6 +48,8 @@ class SamplingConfig:
         guidance: Scale of classifier-free guidance; 1 is off, more leans on text and prompt, for models
             trained with `condition_drop`; None is the model's own (`config.guidance`). Doubles the
             work of a step.
+        max_guidance: To what guidance rises where text and prompt say little about what is spoken, as behind
+            noisy prompts; None is the model's own, and `guidance` where that is given.
     """
 
     temperature: float = 0.8
@@ -58,6 +60,7 @@ class SamplingConfig:
     repetition_ratio: float = 0.1
     max_silence_seconds: float = 0.8
     guidance: float | None = None
+    max_guidance: float | None = None
 
     def __post_init__(self) -> None:
         if self.residual_temperature is None:
@@ -66,8 +69,10 @@ class SamplingConfig:
         for name in ("temperature", "residual_temperature"):
             if not 0 <= getattr(self, name) <= 10:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must lie between 0 and 10.")
-        if self.guidance is not None and not 1 <= self.guidance <= 10:
-            raise ConfigError(f"guidance is {self.guidance}; it must lie between 1 (off) and 10.")
+        for name in ("guidance", "max_guidance"):
+            given = getattr(self, name)
+            if given is not None and not 1 <= given <= 10:
+                raise ConfigError(f"{name} is {given}; it must lie between 1 (off) and 10.")
         if self.top_k < 0:
             raise ConfigError(f"top_k is {self.top_k}; it must be 0 (off) or more.")
         if not 0 < self.top_p <= 1:

@@ -17,9 +17,11 @@ from tiny_language import (
 )
 
 from speechlm.errors import ConfigError
+from speechlm.slm.frame_loop import FrameLoop
 from speechlm.slm.generate import generate_batch, generate_codes
 from speechlm.slm.group_decoder import decoder_for
-from speechlm.slm.guidance import Utterances, guided, unconditional, without_condition
+from speechlm.slm.guidance import Utterances, adapted, guided, unconditional, without_condition
+from speechlm.slm.length import LengthBounds
 from speechlm.slm.sampling import SamplingConfig
 from speechlm.slm.text import NO_TEXT
 
@@ -96,16 +98,49 @@ def test_the_unconditional_half_of_generation_is_what_training_saw(alignment, si
 def test_the_scale_runs_from_unconditional_past_conditional():
     logits = torch.randn(6, 4, generator=seeded(0))
     conditional, other = logits[:3], logits[3:]
-    assert torch.equal(guided(logits, 1.0), conditional)
-    assert torch.equal(guided(logits, 0.0), other)
-    assert torch.allclose(guided(logits, 2.5), other + 2.5 * (conditional - other), atol=1e-5)
+    mixed = guided(logits, torch.tensor([1.0, 0.0, 2.5]))
+    assert torch.equal(mixed[0], conditional[0]) and torch.equal(mixed[1], other[1])
+    assert torch.allclose(mixed[2], other[2] + 2.5 * (conditional[2] - other[2]), atol=1e-5)
+
+
+def test_guidance_rises_where_text_and_prompt_say_little():
+    frames = torch.tensor([3, 100, 100, 100, 100])
+    each_code = torch.tensor([0.1, 0.1, 0.7, 0.8, 1.5])
+    scale = adapted(3.0, 6.0, each_code * frames * 6, frames, 6)
+    assert scale[0] == 3 and scale[1] == 6 and scale[4] == 3  # the first is too short to tell
+    assert 6 > scale[2] > scale[3] > 3
+    assert adapted(3.0, 3.0, each_code * frames * 6, frames, 6).tolist() == [3] * 5
+
+
+def test_what_a_guidance_is_asked_for_is_what_it_is():
+    model = ar_model(condition_drop=0.1, guidance=2.0, max_guidance=5.0)
+
+    def limits(**options):
+        sampler = FrameLoop(
+            model,
+            [text(5, 1)],
+            [voice_of(1)],
+            [LengthBounds.of(model, text(5, 1))],
+            SamplingConfig(**options),
+        ).sampler
+        return sampler.guidance, sampler.max_guidance
+
+    assert limits() == (2, 5)
+    assert limits(guidance=3.0) == (3, 3)  # who names a scale gets that one
+    assert limits(guidance=3.0, max_guidance=4.0) == (3, 4)
+    assert limits(max_guidance=4.0) == (2, 4)
+    assert limits(guidance=1.0) == (1, 1)
+    with pytest.raises(ConfigError, match="max_guidance is 1"):
+        ar_model(condition_drop=0.1, guidance=2.0, max_guidance=1.5)
+    with pytest.raises(ConfigError, match="max_guidance is 11"):
+        SamplingConfig(max_guidance=11)
 
 
 @SIZES
 @ALIGNMENTS
 def test_a_guided_batch_equals_each_item_alone(alignment, size):
     model = ar_model(alignment=alignment, group_size=size, condition_drop=0.1)
-    sampling = SamplingConfig(guidance=2.0)
+    sampling = SamplingConfig(guidance=2.0, max_guidance=4.0)
     texts, voices = [text(7, 1), text(2, 2)], [voice_of(1), voice_of(2, num_symbols=2)]
     generators = [seeded(i) for i in range(2)]
     together = generate_batch(model, None, texts, voices, sampling=sampling, generators=generators)
