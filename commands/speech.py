@@ -61,6 +61,10 @@ def say(
         float | None,
         typer.Option(help="Lean on text and prompt, for models trained for it; 1 is off."),
     ] = None,
+    max_guidance: Annotated[
+        float | None,
+        typer.Option(help="Lean so far where they say little, as behind noisy prompts."),
+    ] = None,
     max_silence: Annotated[
         float | None, typer.Option(min=0.0, help="Longest pause in seconds (0.8); 0 for no limit.")
     ] = None,
@@ -105,7 +109,7 @@ def say(
     else:
         require_results_folder(out)
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
-    given["max_silence_seconds"] = max_silence
+    given |= {"max_guidance": max_guidance, "max_silence_seconds": max_silence}
     sampling: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     line = Line(text or "", voice, prompt_text, seed)
     faults = _Faults()

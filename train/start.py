@@ -35,6 +35,7 @@ _FREE = {
     "residual_weight",
     "condition_drop",
     "guidance",
+    "max_guidance",
 }
 # What a trained model may be given later, and how the names of its weights begin: they start without effect.
 _ADDED = {"voice_vector": "voice."}
