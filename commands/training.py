@@ -75,7 +75,10 @@ def finetune(
     lora: Annotated[
         bool, typer.Option("--lora", help="Train adapters: for minutes of one voice.")
     ] = False,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps; 200 if not given.")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps; if not given 200, or 30 passes over few recordings."),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option(

@@ -61,8 +61,10 @@ class _FrameSampler:
 
     def scale(self, evidence: Tensor, num_frames: Tensor) -> Tensor:
         """Guidance of the next frame: `[B]` from the evidence `[B]` of the int64 `[B]` frames so far."""
-        limits = self.guidance, self.max_guidance
-        return adapted(*limits, evidence, num_frames, len(self.samplers))
+        lowest, highest = self.guidance, self.max_guidance
+        if lowest == highest:
+            return torch.full_like(evidence, lowest)
+        return adapted(lowest, highest, evidence, num_frames, len(self.samplers))
 
     def codes(
         self, decoder: FrameDecoder, state: Tensor, past: Tensor, uniforms: Tensor, scale: Tensor
@@ -81,22 +83,24 @@ class _FrameSampler:
             without guidance.
         """
         chosen: list[Tensor] = []
-        total, evidence = state.new_zeros(2, len(past))
+        raw: list[Tensor] = []
+        mixed: list[Tensor] = []
         for book, sampler in enumerate(self.samplers):
-            logits = decoder.book_logits(book, state)
-            scores = self._mixed(logits, scale)
+            raw.append(decoder.book_logits(book, state))
+            mixed.append(self._mixed(raw[-1], scale))
             pair = uniforms[:, DRAWS_PER_CODE * book : DRAWS_PER_CODE * (book + 1)]
-            code = sampler(scores, past[:, :, book], pair)
-            total += _chance(scores, code)
-            if self.is_guided:
-                own, other = _chance(logits, code.repeat(2)).chunk(2)
-                evidence += own - other
+            code = sampler(mixed[-1], past[:, :, book], pair)
             chosen.append(code)
             if book + 1 < len(self.samplers):
                 known = code.clamp(max=self.model.config.codebook_size - 1)
                 told = self.model.chosen.of_book(book, known)
                 state = state + (told.repeat(2, 1) if self.is_guided else told)
-        return torch.stack(chosen, dim=1), total, evidence
+        codes = torch.stack(chosen, dim=1)
+        chance = _log_probability(mixed, codes)
+        if not self.is_guided:
+            return codes, chance, torch.zeros_like(chance)
+        own, other = _log_probability(raw, codes.repeat(2, 1)).chunk(2)
+        return codes, chance, own - other
 
     def moves(
         self,
@@ -231,9 +235,15 @@ class FrameLoop:
         self.age = self.age.clamp(max=self.ar.config.max_frames_per_symbol)
 
 
-def _chance(logits: Tensor, code: Tensor) -> Tensor:
-    """Log-probability of a class: `[B, V]`, int64 `[B]` to `[B]`."""
-    return logits.log_softmax(-1).gather(1, code[:, None])[:, 0]
+def _log_probability(logits: Sequence[Tensor], codes: Tensor) -> Tensor:
+    """Of the codes of all books, `[B]`: logits `[B, V]` of each, int64 `[B, books]`."""
+    most = logits[0].shape[1]  # the first one may have a class for the end, which the others lack
+    same = [
+        book if book.shape[1] == most else F.pad(book, (0, most - book.shape[1]), value=-torch.inf)
+        for book in logits
+    ]
+    chances = torch.stack(same, dim=1).log_softmax(-1)
+    return chances.gather(-1, codes[..., None]).sum((1, 2))
 
 
 def require_guidable(model: AutoregressiveModel) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from pydantic import ValidationError
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -66,6 +67,7 @@ class RunFolder:
         self.checkpoints = folder / "checkpoints"
         self.metrics = folder / "metrics.jsonl"
         self.config = folder / "config.json"
+        self.best = folder / "best.safetensors"
 
     def claim(self, kind: str, config: Strict, resumable: set[str]) -> None:
         """Write the configuration of a new run, or hold a resumed one against it.
@@ -139,6 +141,20 @@ class RunFolder:
         if accelerator.is_main_process:
             self._rewrite_metrics(int(progress["step"]))  # type: ignore[call-overload]
         return progress
+
+    def keep_best(self, averages: AveragedWeights, step: int, loss: float) -> None:
+        """Write averaged weights, unless those that are kept had a lower held-out loss."""
+        if self.best.is_file() and self.best_of_all()[1] <= loss:
+            return
+        averaged = {name: tensor.cpu().contiguous() for name, tensor in averages.values.items()}
+        told = {"step": str(step), "loss": repr(loss)}
+        write_atomically(self.best, save(averaged, metadata=told))
+
+    def best_of_all(self) -> tuple[int, float]:
+        """Step and held-out loss of the weights in `best`."""
+        with safe_open(self.best, "pt") as file:
+            told = file.metadata()
+        return int(told["step"]), float(told["loss"])
 
     def _rewrite_metrics(self, step: int) -> None:
         """Forget lines after `step`: the steps will be done again."""

@@ -47,6 +47,8 @@ class RunSettings(Strict):
         num_workers: Data loading processes; 0 loads in the training process.
         log_every, validate_every, checkpoint_every: Steps between.
         keep_checkpoints: How many stay on disk.
+        keep_best: Whether the averaged weights of the lowest held-out loss are kept, and exported in
+            place of the newest: few data are soon learned by heart.
     """
 
     seed: int = 0
@@ -69,6 +71,7 @@ class RunSettings(Strict):
     validate_every: int = Field(500, ge=1)
     checkpoint_every: int = Field(500, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
+    keep_best: bool = False
 
     @model_validator(mode="after")
     def _one_way_down(self) -> RunSettings:

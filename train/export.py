@@ -35,7 +35,7 @@ _VOICES = (
 
 
 def export_run(run: Path, out: Path, storage: Storage = "half") -> None:
-    """Write the averaged weights of a run's newest checkpoint, with a model card.
+    """Write a run's averaged weights, with a card: the newest, or with `run.keep_best` the best.
 
     Args:
         run: Folder of `speechlm train`.
@@ -76,7 +76,7 @@ def export_run(run: Path, out: Path, storage: Storage = "half") -> None:
 
 
 def averaged_model(run: Path) -> tuple[PreTrainedModel, int]:
-    """The averaged weights of a run's newest checkpoint, in evaluation mode, and its step.
+    """The averaged weights that a run exports, in evaluation mode, and their step.
 
     Adapters are merged.
 
@@ -99,8 +99,11 @@ def _restored(run: Path) -> tuple[PreTrainedModel, int]:
     if (lora := _lora(_asked(files))) is not None:
         add_adapters(model, lora)
     # what is averaged comes from the averages; buffers, such as codebooks, from the model itself
-    state = load_file(latest / "model.safetensors") | load_file(latest / "averages.safetensors")
-    model.load_state_dict(state)
+    state = load_file(latest / "model.safetensors")
+    if _asked(files)["run"].get("keep_best") and files.best.is_file():
+        model.load_state_dict(state | load_file(files.best))
+        return model.eval(), files.best_of_all()[0]
+    model.load_state_dict(state | load_file(latest / "averages.safetensors"))
     progress = json.loads((latest / "progress.json").read_text(encoding="utf-8"))
     return model.eval(), int(progress["step"])
 
@@ -144,14 +147,15 @@ def _card(asked: dict[str, Any], model: PreTrainedModel, step: int, files: RunFo
     lines = (
         files.metrics.read_text(encoding="utf-8").splitlines() if files.metrics.is_file() else []
     )
-    figures = [record for record in map(json.loads, lines) if record["split"] == "valid"]
+    records = [record for record in map(json.loads, lines) if record["split"] == "valid"]
+    figures = next(
+        (each for each in records if each["step"] == step), records[-1] if records else {}
+    )
     data = asked.get("shards") or [Path(each["manifest"]).parent for each in asked.get("data", [])]
     # two parts of a path tell data apart and say little of whose machine it was
     sources = Counter("/".join(Path(folder).parts[-2:]) for folder in data)
     read = ", ".join(f"{n} times {name}" if n > 1 else name for name, n in sources.items())
-    rows = "\n".join(
-        f"| {k} | {v:.4g} |" for k, v in (figures[-1] if figures else {}).items() if k != "split"
-    )
+    rows = "\n".join(f"| {k} | {v:.4g} |" for k, v in figures.items() if k != "split")
     base = asked.get("start_from")
     tuned = ""
     if base:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,6 +25,7 @@ from .recipe import check_recipe, with_start
 VALID_SHARE = 0.1
 ONE_SPEAKER = "speaker"  # where nobody is named
 _COMPANIONS = ("nar", "codec")
+_MOST_PASSES = 30  # over the data: of two minutes, held-out loss was higher after 100 than after 50
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class FineTuning:
         recordings: A corpus as `prepare` reads it, with transcripts.
         out: Folder of the models that speak then; `work/` in it holds what is between.
         lora: Train adapters (`configs/ar-lora.yaml`) and not all weights (`configs/ar-finetune.yaml`).
-        steps: Steps of training; the recipe's if None.
+        steps: Steps of training; the recipe's if None, fewer where data are few (`paced`).
         overrides: `key.path=value` for the training recipe.
         start_from: Folder of the models to start from, as `say --model` takes it; None for what ships.
         aligner: Folder of an aligner for their codec; None for what ships.
@@ -80,6 +82,14 @@ class FineTuning:
             ]
         # JSON is YAML
         return [*self.overrides, *steps, f"shards={json.dumps([str(self.tokens)])}"]
+
+    def paced(self, num_frames: int) -> FineTuning:
+        """The same with the steps of 30 passes over so many frames, if they are fewer and none are asked."""
+        if self.steps is not None or any("run.total_steps" in each for each in self.overrides):
+            return self
+        recipe = self.settings()
+        steps = math.ceil(_MOST_PASSES * num_frames / recipe.batch_frames)
+        return replace(self, steps=min(steps, recipe.run.total_steps))
 
     def settings(self) -> LanguageModelTraining:
         """The recipe with all changes.

@@ -23,6 +23,7 @@ from ..slm.aligner import load_aligner
 from ..slm.phonemes import EspeakPhonemes
 from ..slm.text import TextFrontEnd
 from ..tokenizer.codec import load_codec
+from .checkpoint import RunFolder
 from .export import export_run
 from .finetune import FineTuning
 from .loop import RESUMABLE
@@ -104,6 +105,7 @@ def fine_tune(
         f"Aligned with their transcripts ({plan.tokens / UNALIGNED_NAME} names the others) are",
     )
 
+    plan = plan.paced(round(_aligned_seconds(plan.tokens)["train"] * codec.identity.frame_rate_hz))
     run = _run_folder(plan)
     tell(f"4 of 5: train {'adapters' if plan.lora else 'all weights'} in {run}")
     run_training("slm", plan.recipe, plan.changes(), run, plan.source)
@@ -150,17 +152,15 @@ def _run_folder(plan: FineTuning) -> Path:
 
 
 def _figures(run: Path) -> str:
-    """The first and the latest held-out figures of a run, in words."""
+    """The first, the latest and the best held-out loss of a run, in words."""
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     found = [record for record in map(json.loads, lines) if record["split"] == "valid"]
     if not found:
         return "no step was validated"
-    shown = found if len(found) < 2 else (found[0], found[-1])
-    return "; ".join(
-        f"step {record['step']}: held-out loss {record['loss']:.3f}, "
-        f"top-10 accuracy {record['top10_accuracy']:.3f}"
-        for record in shown
-    )
+    shown = {record["step"]: record["loss"] for record in (found[0], found[-1])}
+    step, loss = RunFolder(run).best_of_all()
+    told = ", ".join(f"{each:.3f} at step {number}" for number, each in shown.items())
+    return f"held-out loss {told}; {loss:.3f} at step {step}, which is exported"
 
 
 def _some_prompt(manifest: Path) -> Path:

@@ -48,6 +48,7 @@ RESUMABLE = {
     "validate_every",
     "checkpoint_every",
     "keep_checkpoints",
+    "keep_best",
     "cache",
 }
 
@@ -312,7 +313,11 @@ class Trainer:
             bare.train()
             self.averages.swap(bare)
         self._log("valid", found.metrics, 0.0, 0)
+        if self.settings.keep_best and "loss" not in found.metrics:
+            raise ConfigError(f"keep_best needs a held-out loss, which `train {self.kind}` lacks.")
         if self.accelerator.is_main_process:
+            if self.settings.keep_best:
+                self.files.keep_best(self.averages, self.step, found.metrics["loss"])
             for name, audio in found.audio.items():
                 self.writer.add_audio(name, audio[None], self.step, found.sampling_rate)
                 self.writer.add_image(

@@ -152,7 +152,7 @@ def test_a_second_call_goes_on_and_other_settings_begin_anew(
     tune(plan)
     assert all(torch.equal(value, first[name]) for name, value in weights(plan.out).items())
     told = tune(replace(plan, steps=4))
-    assert any(line.startswith("  step 2: held-out loss") and "; step 4" in line for line in told)
+    assert any("at step 2, " in line and line.endswith("which is exported") for line in told)
     assert {path: path.stat().st_mtime_ns for path in plan.work.glob("*/*.parquet")} == shards
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["split"] == "train"] == [1, 2, 3, 4]
@@ -230,6 +230,15 @@ def test_mistakes_are_told_in_one_sentence_and_leave_nothing(
         plan.check()
     assert "\n" not in str(told.value)
     assert sorted(tmp_path.iterdir()) == there
+
+
+def test_few_recordings_are_gone_over_thirty_times_at_the_most() -> None:
+    plan = FineTuning("recordings", Path("out"))
+    batch = plan.settings().batch_frames
+    assert plan.paced(batch).steps == 30 and plan.paced(batch // 2).steps == 15
+    assert plan.paced(100 * batch).steps == plan.settings().run.total_steps
+    for asked in (replace(plan, steps=90), replace(plan, overrides=("run.total_steps=90",))):
+        assert asked.paced(batch) == asked
 
 
 def test_a_check_imports_no_torch(tmp_path: Path) -> None:

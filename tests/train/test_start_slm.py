@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,6 +52,31 @@ def test_a_run_goes_on_from_the_averages_of_a_run_and_from_an_export(
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Fine-tuned from: model.\n" in card
     assert f"Trained on: 2 times {'/'.join(Path(shards).parts[-2:])}.\n" in card
+
+
+def test_the_best_weights_are_exported_where_they_are_asked_for(
+    slm_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validate, losses = LanguageModelTask.validate, iter([3.0, 1.0, 2.0])
+
+    def scripted(self: LanguageModelTask, model: Any) -> Any:
+        found = validate(self, model)
+        found.metrics["loss"] = next(losses)
+        return found
+
+    monkeypatch.setattr(LanguageModelTask, "validate", scripted)
+    asked = ["total_steps=3", "cooldown_steps=0", "validate_every=1", "checkpoint_every=1"]
+    asked += ["keep_checkpoints=3", "keep_best=true"]
+    run = run_training("slm", slm_config, [f"run.{each}" for each in asked], tmp_path / "run")
+    model, step = averaged_model(run)
+    second, third = sorted((run / "checkpoints").iterdir())[1:]
+    own = model.state_dict()
+    for checkpoint, is_best in ((second, True), (third, False)):
+        averages = load_file(checkpoint / "averages.safetensors")
+        assert all(torch.equal(own[name], value) for name, value in averages.items()) == is_best
+    export_run(run, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert step == 2 and ", 2 steps, " in card and "| loss | 1 |" in card
 
 
 def test_adapters_alone_are_trained_and_the_export_is_their_sum_with_the_weights(
