@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -73,6 +74,7 @@ def transmit(
     codec: CodecFolder = None,
 ) -> None:
     """Send a recording over a lossy network that is simulated, and write what is heard at its end."""
+    _prefer_one_thread()
     from ..tokenizer.paths import require_audio_target, require_model_folder, require_recording
 
     require_recording(audio)
@@ -149,6 +151,7 @@ def send(
     codec: CodecFolder = None,
 ) -> None:
     """Send a recording as RTP over UDP in real time; loss and delays may be added on the way out."""
+    _prefer_one_thread()
     from ..tokenizer.paths import require_model_folder, require_recording
 
     require_recording(audio)
@@ -233,19 +236,24 @@ def receive(
     codec: CodecFolder = None,
 ) -> None:
     """Play what `send` sends into a file, in real time, until the stream ends."""
+    _prefer_one_thread()
     from ..tokenizer.paths import require_audio_target, require_model_folder
 
     require_audio_target(out)
     require_model_folder(codec)
     require_model_folder(model)
+    from ..transmission.link.loss import parse_loss
     from ..transmission.link.profile import load_profile
     from ..transmission.link.udp import StreamPlayer, open_socket
 
     chosen = load_profile(profile)
+    import torch
+
     from ..tokenizer.codec import load_codec
     from ..transmission.link.models import load_concealer
     from ..transmission.link.receiver import Receiver
     from ..transmission.link.recording import GrowingRecording, LinkLog
+    from ..transmission.link.transmit import receive_signal, send_signal
 
     loaded = load_codec(codec)
     concealer = load_concealer(conceal, loaded, model)
@@ -257,6 +265,10 @@ def receive(
         GrowingRecording(out, rate) as recording,
         LinkLog(log) as lines,
     ):
+        # what runs for the first time takes many times as long, and would be late
+        silence = torch.zeros(rate // 2)
+        sent = send_signal(loaded, silence, chosen, **coders)
+        receive_signal(loaded, sent, loss=parse_loss("0.2", 1), concealer=concealer)
         typer.echo(f"listening on {link.getsockname()[1]}")
         sys.stdout.flush()
         player = StreamPlayer(receiver, link, speed=speed, clock_ppm=clock_ppm)
@@ -279,6 +291,15 @@ def receive(
         f"{told.foreign} foreign; {told.late_frames} frames too late, {told.repaired} repaired, "
         f"{told.concealed} concealed"
     )
+
+
+def _prefer_one_thread() -> None:
+    """Compute in one thread unless OMP_NUM_THREADS says otherwise: a packet's products are small.
+
+    On two virtual cores either end took 2.5 times as long with two threads, and both together could not keep
+    up. torch and numpy's BLAS read it as they are imported, later neither can be told for good.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _faults(jitter: float, reorder: float, duplicate: float) -> ChannelFaults | None:
