@@ -242,18 +242,14 @@ def receive(
     require_audio_target(out)
     require_model_folder(codec)
     require_model_folder(model)
-    from ..transmission.link.loss import parse_loss
     from ..transmission.link.profile import load_profile
     from ..transmission.link.udp import StreamPlayer, open_socket
 
     chosen = load_profile(profile)
-    import torch
-
     from ..tokenizer.codec import load_codec
     from ..transmission.link.models import load_concealer
     from ..transmission.link.receiver import Receiver
     from ..transmission.link.recording import GrowingRecording, LinkLog
-    from ..transmission.link.transmit import receive_signal, send_signal
 
     loaded = load_codec(codec)
     concealer = load_concealer(conceal, loaded, model)
@@ -265,10 +261,6 @@ def receive(
         GrowingRecording(out, rate) as recording,
         LinkLog(log) as lines,
     ):
-        # what runs for the first time takes many times as long, and would be late
-        silence = torch.zeros(rate // 2)
-        sent = send_signal(loaded, silence, chosen, **coders)
-        receive_signal(loaded, sent, loss=parse_loss("0.2", 1), concealer=concealer)
         typer.echo(f"listening on {link.getsockname()[1]}")
         sys.stdout.flush()
         player = StreamPlayer(receiver, link, speed=speed, clock_ppm=clock_ppm)
@@ -296,8 +288,8 @@ def receive(
 def _prefer_one_thread() -> None:
     """Compute in one thread unless OMP_NUM_THREADS says otherwise: a packet's products are small.
 
-    On two virtual cores either end took 2.5 times as long with two threads, and both together could not keep
-    up. torch and numpy's BLAS read it as they are imported, later neither can be told for good.
+    On two virtual cores a sender took 2.5 times as long with two threads, and both ends could not keep up.
+    torch and numpy's BLAS read it as they are imported, later neither can be told for good.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

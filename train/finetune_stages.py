@@ -99,13 +99,14 @@ def fine_tune(
         f"  {aligned.aligned + aligned.kept} aligned, {refused} refused"
         + (f"; see {plan.tokens / UNALIGNED_NAME}" if refused else "")
     )
+    seconds = _aligned_seconds(plan.tokens)
     _require_speech(
-        _aligned_seconds(plan.tokens),
+        seconds,
         min_seconds,
         f"Aligned with their transcripts ({plan.tokens / UNALIGNED_NAME} names the others) are",
     )
 
-    plan = plan.paced(round(_aligned_seconds(plan.tokens)["train"] * codec.identity.frame_rate_hz))
+    plan = plan.paced(round(seconds["train"] * codec.identity.frame_rate_hz))
     run = _run_folder(plan)
     tell(f"4 of 5: train {'adapters' if plan.lora else 'all weights'} in {run}")
     run_training("slm", plan.recipe, plan.changes(), run, plan.source)
@@ -152,13 +153,16 @@ def _run_folder(plan: FineTuning) -> Path:
 
 
 def _figures(run: Path) -> str:
-    """The first, the latest and the best held-out loss of a run, in words."""
+    """The first and the latest held-out loss of a run, and that of the weights it exports, in words."""
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     found = [record for record in map(json.loads, lines) if record["split"] == "valid"]
     if not found:
         return "no step was validated"
     shown = {record["step"]: record["loss"] for record in (found[0], found[-1])}
-    step, loss = RunFolder(run).best_of_all()
+    files = RunFolder(run)  # without keep_best, or of an earlier version, it has no best weights
+    step, loss = (
+        files.best_of_all() if files.best.is_file() else (found[-1]["step"], found[-1]["loss"])
+    )
     told = ", ".join(f"{each:.3f} at step {number}" for number, each in shown.items())
     return f"held-out loss {told}; {loss:.3f} at step {step}, which is exported"
 

@@ -157,7 +157,8 @@ def test_a_second_call_goes_on_and_other_settings_begin_anew(
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["split"] == "train"] == [1, 2, 3, 4]
     assert list(plan.work.glob("ar-finetune-*")) == [run]
-    tune(replace(plan, overrides=("run.learning_rate=1.0e-3",)))
+    told = tune(replace(plan, overrides=("run.learning_rate=1.0e-3", "run.keep_best=false")))
+    assert any(line.endswith("at step 2, which is exported") for line in told)
     assert len(list(plan.work.glob("ar-finetune-*"))) == 2
 
 
