@@ -148,6 +148,9 @@ def perturb(
     max_speed: Annotated[
         float, typer.Option(help="Rate and pitch change by up to this factor; 1: not at all.")
     ] = 1.15,
+    same_place: Annotated[
+        bool, typer.Option("--same-place", help="Leave room, microphone and noise as they are.")
+    ] = False,
     seed: Seed = 0,
     workers: Annotated[int, typer.Option(min=1, help="Threads that share the work.")] = 1,
 ) -> None:
@@ -160,7 +163,13 @@ def perturb(
     from ..data_prep.perturb import perturb_manifest
 
     summary = perturb_manifest(
-        manifest, out, copies=copies, max_speed=max_speed, seed=seed, workers=workers
+        manifest,
+        out,
+        copies=copies,
+        max_speed=max_speed,
+        places=not same_place,
+        seed=seed,
+        workers=workers,
     )
     typer.echo(summary.report())
 

@@ -65,6 +65,7 @@ def perturb_manifest(
     *,
     copies: int = 1,
     max_speed: float = 1.15,
+    places: bool = True,
     seed: int = 0,
     workers: int = 1,
     progress: bool = True,
@@ -79,12 +80,13 @@ def perturb_manifest(
         out: Folder for the copies; the recordings themselves stay where they are.
         copies: Of each speaker; copy `n` of speaker `s` is the speaker `s~n`.
         max_speed: Speeds lie between this and its inverse; 1 changes none.
+        places: Change room, microphone and noise too.
         seed: Another one gives other copies.
         workers: Threads that share the work.
         progress: Show a bar.
 
     Raises:
-        ConfigError: If a number makes no sense.
+        ConfigError: If a number makes no sense, or nothing would be changed.
         CorpusError: If the manifest is damaged or has no utterance for training.
         UnsupportedAudio: If a recording cannot be read.
     """
@@ -92,6 +94,11 @@ def perturb_manifest(
         raise ConfigError(f"{copies} copies cannot be made; give 1 to {_MOST_COPIES}.")
     if not 1 <= max_speed <= _MOST_SPEED:
         raise ConfigError(f"The speed {max_speed:g} is not within 1 to {_MOST_SPEED}.")
+    if max_speed == 1 and not places:
+        raise ConfigError(
+            "Copies at the same speed and in the same place are no other recordings; "
+            "give a max_speed above 1, or let places change."
+        )
     utterances = read_manifest(manifest)
     training = [utterance for utterance in utterances if utterance.split == "train"]
     if not training:
@@ -100,7 +107,7 @@ def perturb_manifest(
     jobs = [(utterance, copy) for copy in range(1, copies + 1) for utterance in training]
 
     def make(job: tuple[Utterance, int]) -> Utterance:
-        return _copy(*job, out / AUDIO_FOLDER, seed, max_speed)
+        return _copy(*job, out / AUDIO_FOLDER, seed, max_speed, places)
 
     with ThreadPoolExecutor(workers) as pool:
         bar = tqdm(total=len(jobs), desc="perturb", unit="utterance", disable=not progress)
@@ -123,17 +130,22 @@ def perturb_manifest(
     )
 
 
-def surroundings_of(speaker: str, copy: int, seed: int, max_speed: float) -> Surroundings:
+def surroundings_of(
+    speaker: str, copy: int, seed: int, max_speed: float, places: bool = True
+) -> Surroundings:
     """What a copy of a speaker sounds like: the same in every run and on every machine."""
-    return Surroundings.draw(_chance("surroundings", speaker, copy, seed), max_speed)
+    drawn = Surroundings.draw(_chance("surroundings", speaker, copy, seed), max_speed)
+    return drawn if places else Surroundings(speed=drawn.speed)
 
 
-def _copy(utterance: Utterance, copy: int, folder: Path, seed: int, max_speed: float) -> Utterance:
+def _copy(
+    utterance: Utterance, copy: int, folder: Path, seed: int, max_speed: float, places: bool
+) -> Utterance:
     # whoever has no name is nobody's neighbour
-    around = surroundings_of(utterance.speaker or utterance.id, copy, seed, max_speed)
+    around = surroundings_of(utterance.speaker or utterance.id, copy, seed, max_speed, places)
     chance = _chance("place", utterance.id, copy, seed)
     # the name tells a copy from that of another recording or other settings
-    asked = (
+    asked: tuple[object, ...] = (
         utterance.id,
         utterance.audio,
         utterance.seconds,
@@ -142,6 +154,8 @@ def _copy(utterance: Utterance, copy: int, folder: Path, seed: int, max_speed: f
         seed,
         max_speed,
     )
+    if not places:
+        asked += ("in its own place",)
     path = folder / f"{_digest(*asked).hex()[:24]}.flac"
     if not path.is_file():
         sampling_rate = inspect_audio(utterance.audio).sampling_rate

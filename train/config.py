@@ -112,6 +112,10 @@ class LanguageModelTraining(Strict):
         prompt_seconds: Shortest and longest prompt drawn from another utterance of the speaker.
         prompt_text_share: Share of items whose prompt keeps its transcript.
         no_prompt_share: Share of items without a prompt.
+        prompt_copies: Folders of token shards with copies of the same utterances in other rooms and
+            before other microphones (`speechlm perturb --max-speed 1`). They are prompts only: behind
+            them speaks the original, so that a prompt's noise is not taken for its voice.
+        prompt_copy_share: Share of the prompts with copies that one of these takes the place of.
         prompt_loss: Whether prompt frames with their transcript count in the loss.
         attention_prior_steps: Last step of the full prior on attention that text is spoken in order,
             and first step without (`slm/attention_prior.py`); `[0, 0]` is none. For AR models without
@@ -132,6 +136,8 @@ class LanguageModelTraining(Strict):
     prompt_seconds: tuple[float, float] = (2.0, 4.0)
     prompt_text_share: float = Field(0.5, ge=0, le=1)
     no_prompt_share: float = Field(0.0, ge=0, le=1)
+    prompt_copies: list[str] = Field(default_factory=list)
+    prompt_copy_share: float = Field(0.5, ge=0, le=1)
     prompt_loss: bool = True
     attention_prior_steps: tuple[int, int] = (0, 0)
     max_seconds: float = Field(16.0, gt=0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ from .batches import Draw
 from .config import LanguageModelTraining
 from .start import start_language_model
 from .task import Batch, Validation
-from .utterances import Utterances
+from .utterances import Copies, Utterances
 
 CORPUS_SYMBOLS = "corpus"  # as model.symbols: all that the phonemes of the shards hold
 _VALIDATION_ROWS = 64
@@ -97,6 +97,16 @@ class LanguageModelTask:
         self.valid_rows = self._usable(self.valid_shards)
         self.lengths = (self.rows.num_frames + self.prompt_range[1]).tolist()
         read = [shards.fingerprint for shards in self.train_shards]
+        self.copies: Copies | None = None
+        if config.prompt_copies:
+            heard = open_datasets(
+                config.prompt_copies,
+                split="train",
+                codec=first.identity,
+                max_damaged_share=share,
+            )
+            self.copies = Copies(heard, self.rows)
+            read += [shards.fingerprint for shards in heard]
         if isinstance(self.symbols, PieceTokenizer):
             read.append(hashlib.sha256(self.symbols.model).hexdigest())
         self.fingerprint = hashlib.sha256(json.dumps(read).encode()).hexdigest()
@@ -217,10 +227,22 @@ class LanguageModelTask:
         )
         candidates = rows.others_of(index, row.speaker)
         if len(candidates) and chance.random() >= self.config.no_prompt_share:
-            return _joined(self._prompt(rows[int(chance.choice(candidates))], chance), target)
+            heard = self._heard(rows, int(chance.choice(candidates)), chance)
+            return _joined(self._prompt(heard, chance), target)
         if not len(candidates) and self._is_aligned(row):
-            return self._continued(target, row.phonemes, chance)
+            heard = self._heard(rows, index, chance)
+            return self._continued(target, heard, chance)
         return target
+
+    def _heard(self, rows: Utterances, number: int, chance: random.Random) -> TokenRow:
+        """An utterance as a prompt: as it is, or recorded elsewhere."""
+        row = rows[number]
+        if self.copies is None or rows is not self.rows:
+            return row
+        copies = self.copies.of(number)
+        if not copies or chance.random() >= self.config.prompt_copy_share:
+            return row
+        return replace(row, codes=self.copies[chance.choice(copies)].codes)
 
     def _prompt(self, row: TokenRow, chance: random.Random) -> Example:
         """A random piece of an utterance, with the symbols it covers or with the no-text symbol.
@@ -246,8 +268,8 @@ class LanguageModelTask:
             symbols, pointer = symbols[low : high + 1], pointer - low
         return Example(symbols, codes, pointer, counts, length)
 
-    def _continued(self, whole: Example, phonemes: str, chance: random.Random) -> Example:
-        """The utterance as the continuation of its own beginning, cut where a word ends.
+    def _continued(self, whole: Example, heard: TokenRow, chance: random.Random) -> Example:
+        """The utterance as the continuation of its own beginning as heard, cut where a word ends.
 
         It stays whole where no cut leaves a prompt of an allowed length and as much to say.
         """
@@ -257,14 +279,14 @@ class LanguageModelTask:
             int(frame)
             for frame in moves[(moves >= shortest) & (moves <= longest)]
             if len(whole.pointer) - frame >= shortest
-            and phonemes[int(whole.pointer[frame]) - 1 :][:1]
+            and heard.phonemes[int(whole.pointer[frame]) - 1 :][:1]
             == " "  # the first symbol is a boundary
         ]
         if not ends or chance.random() < self.config.no_prompt_share:
             return whole
         cut = chance.choice(ends)
         first = int(whole.pointer[cut])
-        symbols, codes, pointer = whole.symbols[:first], whole.codes[:, :cut], whole.pointer[:cut]
+        symbols, codes, pointer = whole.symbols[:first], heard.codes[:, :cut], whole.pointer[:cut]
         counts = torch.full((cut,), self.config.prompt_loss)
         if chance.random() >= self.config.prompt_text_share:
             symbols, pointer = torch.tensor([NO_TEXT]), torch.zeros(cut, dtype=torch.long)

@@ -120,6 +120,24 @@ def test_copies_keep_words_and_speakers_apart_and_scale_durations(manifest: Path
     assert pitch(heard[0]) / 200 == pytest.approx(pitch(heard[1]) / 250, rel=0.02)
 
 
+def test_voice_and_place_can_be_changed_alone(manifest: Path, tmp_path: Path):
+    perturb_manifest(manifest, tmp_path / "voice", places=False, progress=False)
+    perturb_manifest(manifest, tmp_path / "place", max_speed=1.0, progress=False)
+    for kind in ("voice", "place"):
+        copy = read_manifest(tmp_path / kind / "manifest.jsonl")[0]
+        heard = soundfile.read(copy.audio)[0]
+        moved, inside = pitch(heard) / 200, heard[400:-400]
+        assert (abs(moved - 1) > 0.01) == (kind == "voice")
+        assert (len(heard) == RATE) == (kind == "place")
+        # a tone alone is as loud everywhere; in a room, before a microphone, it wavers or is noisy
+        if kind == "voice":
+            length = len(inside) // 400 * 400
+            levels = np.square(inside[:length].reshape(-1, 400)).mean(1)
+            assert levels.std() < 0.02 * levels.mean()
+        else:
+            assert not np.allclose(inside, tone(200)[400:-400], atol=1e-3)
+
+
 def test_a_second_run_makes_nothing_again_and_the_same(manifest: Path, tmp_path: Path):
     first, second = tmp_path / "first", tmp_path / "second"
     perturb_manifest(manifest, first, progress=False)
@@ -147,7 +165,9 @@ def test_other_settings_replace_all_copies_and_leave_what_is_not_theirs(
 
 
 def test_what_makes_no_sense_is_refused(manifest: Path, tmp_path: Path):
-    for options in ({"copies": 0}, {"copies": 1000}, {"max_speed": 0.5}, {"max_speed": 9.0}):
+    unchanged = {"max_speed": 1.0, "places": False}
+    numbers = ({"copies": 0}, {"copies": 1000}, {"max_speed": 0.5}, {"max_speed": 9.0})
+    for options in (*numbers, unchanged):
         with pytest.raises(ConfigError):
             perturb_manifest(manifest, tmp_path / "out", progress=False, **options)
     rows = [json.loads(line) | {"split": "test"} for line in manifest.read_text().splitlines()]

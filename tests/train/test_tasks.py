@@ -10,6 +10,8 @@ import pytest
 import torch
 from tiny_codecs import tiny_codec
 
+from speechlm.data_prep.perturb import perturb_manifest
+from speechlm.data_prep.shards import TokenShards
 from speechlm.data_prep.tokenize import tokenize_manifest
 from speechlm.errors import ConfigError
 from speechlm.slm.text import NO_TEXT
@@ -125,6 +127,77 @@ def test_the_only_utterance_of_a_speaker_is_its_own_prompt_up_to_the_end_of_a_wo
         assert example.counts[:start].all() if has_text else not example.counts[:start].any()
         lengths.add((start, bool(has_text)))
     assert len(lengths) > 2  # cut in more than one place, with and without text
+
+
+def _copied(corpus: Path, out: Path, **options: float) -> list[str]:
+    """Overrides that draw every prompt from copies of the corpus."""
+    perturb_manifest(corpus, out / "copies", copies=2, progress=False, **options)
+    manifest = out / "copies" / "manifest.jsonl"
+    tokenize_manifest(manifest, out / "copied", codec=tiny_codec(), progress=False)
+    return [f"prompt_copies=['{out / 'copied'}']", "prompt_copy_share=1.0"]
+
+
+def test_behind_the_copy_of_a_prompt_speaks_the_original(
+    corpus: Path, slm_config: Path, tmp_path: Path
+) -> None:
+    wishes = _copied(corpus, tmp_path, max_speed=1.0)
+    plain = LanguageModelTask(read_run_config(slm_config, [], LanguageModelTraining))
+    task = LanguageModelTask(read_run_config(slm_config, wishes, LanguageModelTraining))
+    assert len(task.rows) == len(plain.rows)
+    assert task.fingerprint != plain.fingerprint
+    copied = TokenShards(tmp_path / "copied", split="train")
+    copies = {row.id: row for row in map(copied.row, range(len(copied)))}
+    used = set()
+    for seed in range(40):
+        index = seed % len(task.rows)
+        row, example = task.rows[index], task.item(Draw(index, seed))
+        start = example.prompt_frames
+        assert torch.equal(example.codes[:, start:], row.codes)
+        prompt = example.codes[:, None, :start]
+        found = [
+            name
+            for name, copy in copies.items()
+            if (copy.codes.unfold(1, start, 1) == prompt).all(-1).all(0).any()
+        ]
+        assert found
+        assert all(name.split("-")[0] == row.speaker for name in found)
+        assert all(name.rpartition("~")[0] != row.id for name in found)
+        used.update(found)
+    assert {name.rpartition("~")[2] for name in used} == {"1", "2"}
+    valid = [t._example(t.valid_rows, 0, 1).codes for t in (plain, task)]
+    assert torch.equal(*valid)  # held-out speakers are asked as before
+
+
+def test_the_copied_beginning_of_an_utterance_is_the_prompt_of_its_rest(
+    corpus: Path, slm_config: Path, tmp_path: Path
+) -> None:
+    row = json.loads(corpus.read_text().splitlines()[0])
+    lone = row | {"phonemes": "a b a b aaa", "durations_s": [row["seconds"] / 13] * 13}
+    lone |= {"audio": str(corpus.parent / row["audio"])}
+    rows = [lone | {"id": split, "speaker": split, "split": split} for split in ("train", "valid")]
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    tokenize_manifest(manifest, tmp_path / "alone", codec=tiny_codec(), progress=False)
+    wishes = [f"shards=['{tmp_path / 'alone'}']", *_copied(manifest, tmp_path, max_speed=1.0)]
+    task = LanguageModelTask(read_run_config(slm_config, wishes, LanguageModelTraining))
+    copied = TokenShards(tmp_path / "copied", split="train")
+    copies = [copied.row(number).codes for number in range(len(copied))]
+    for seed in range(10):
+        example = task.item(Draw(0, seed))
+        start = example.prompt_frames
+        assert any(torch.equal(example.codes[:, :start], copy[:, :start]) for copy in copies)
+        assert torch.equal(example.codes[:, start:], task.rows[0].codes[:, start:])
+
+
+def test_copies_that_are_none_are_refused(corpus: Path, slm_config: Path, tmp_path: Path) -> None:
+    wishes = _copied(corpus, tmp_path)
+    with pytest.raises(ConfigError, match="--max-speed 1"):
+        LanguageModelTask(read_run_config(slm_config, wishes, LanguageModelTraining))
+    shards = read_run_config(slm_config, [], LanguageModelTraining).shards[0]
+    with pytest.raises(ConfigError, match="is a copy of"):
+        LanguageModelTask(
+            read_run_config(slm_config, [f"prompt_copies=['{shards}']"], LanguageModelTraining)
+        )
 
 
 def test_language_model_loss_falls_for_both_stages(slm_config: Path) -> None:
