@@ -39,6 +39,7 @@ class FrameDecoder:
         texts: int64 `[S_i]` of each item, the target's symbols.
         voices: The prompt of each item.
         capacity: Frames that will be asked for.
+        one_item: Whether all items are one utterance, with text and prompt and without.
 
     Attributes:
         start: `[B, D]`, the frame before the first one to generate.
@@ -50,8 +51,10 @@ class FrameDecoder:
         texts: Sequence[Tensor],
         voices: Sequence[Voice],
         capacity: int,
+        one_item: bool = False,
     ) -> None:
         self.model = model
+        self.one_item = one_item
         self._runtime = None if torch.is_grad_enabled() else runtime_of(model)
         self._stepper: Stepper | None = None
         items = [self._item(text, voice) for text, voice in zip(texts, voices, strict=True)]
@@ -142,15 +145,37 @@ class FrameDecoder:
         stepper = self._fast(len(state))
         return self.model.heads[book](state) if stepper is None else stepper.logits(book, state)
 
+    def codes(
+        self,
+        state: Tensor,
+        uniforms: Tensor,
+        scale: Tensor | None,
+        top_k: Sequence[tuple[int, float]],
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Codes of all books at once, where these are drawn by nothing but top-k and temperature.
+
+        Args:
+            state: What `step` gave, `[B, D]`; `[2 B, D]` with guidance.
+            uniforms: `[B, N]`, `DRAWS_PER_CODE` of each book.
+            scale: `[B]`, of guidance; None is without.
+            top_k: Count and temperature of each book.
+
+        Returns:
+            As `FrameSampler.codes`, which tells how codes are chosen; None where the model itself steps.
+        """
+        stepper = self._fast(len(state))
+        return None if stepper is None else stepper.codes(state, uniforms, scale, top_k)
+
     def _fast(self, batch_size: int) -> Stepper | None:
         if self._runtime is None or torch.is_grad_enabled():
             return None
         if self._stepper is None or self._stepper.batch_size != batch_size:
-            self._stepper = Stepper(self._runtime, batch_size, self.cache.capacity)
+            self._stepper = Stepper(self._runtime, batch_size, self.cache.capacity, self.one_item)
         return self._stepper
 
     def repeat(self, count: int) -> None:
         """Go on with `count` copies of the only item."""
+        self.one_item = False
         self.cache = self.cache.repeat(count)
         self.context = self.context.expand(count, -1, -1)
         self.start = self.start.expand(count, -1)

@@ -19,7 +19,7 @@ class GroupDecoder(FrameDecoder):
     with the codes and the pointer that were chosen meanwhile.
 
     Args:
-        model, texts, voices: As for `FrameDecoder`.
+        model, texts, voices, one_item: As for `FrameDecoder`.
         capacity: Frames that will be asked for.
     """
 
@@ -29,9 +29,10 @@ class GroupDecoder(FrameDecoder):
         texts: Sequence[Tensor],
         voices: Sequence[Voice],
         capacity: int,
+        one_item: bool = False,
     ) -> None:
         self.size = model.config.group_size
-        super().__init__(model, texts, voices, -(-capacity // self.size))
+        super().__init__(model, texts, voices, -(-capacity // self.size), one_item)
         self.num_past = self.cache.length
         self.state: Tensor | None = None
         self.frames: list[Tensor] = []  # of the open group, [B, D] each
@@ -80,8 +81,12 @@ class GroupDecoder(FrameDecoder):
 
 
 def decoder_for(
-    model: AutoregressiveModel, texts: Sequence[Tensor], voices: Sequence[Voice], capacity: int
+    model: AutoregressiveModel,
+    texts: Sequence[Tensor],
+    voices: Sequence[Voice],
+    capacity: int,
+    one_item: bool = False,
 ) -> FrameDecoder:
     """The decoder that fits a model's `group_size`; arguments as for `FrameDecoder`."""
     kind = FrameDecoder if model.config.group_size == 1 else GroupDecoder
-    return kind(model, texts, voices, capacity)
+    return kind(model, texts, voices, capacity, one_item)

@@ -3,8 +3,9 @@
 A step of generation multiplies one row an item by every matrix of the model, so it waits for memory:
 weights of a quarter of the bytes are read in a quarter of the time. Int8 weights have a scale an output
 channel. Activations are rounded to 8 bits on the way; sums are exact integers. A row alone is rounded
-between its least and largest value. In a batch, where the kernel knows one range for all, each row is
-first divided by its own largest magnitude, so that no item depends on its neighbours.
+between its least and largest value, and so are the two rows of one guided utterance together. In a
+batch, where the kernel knows one range for all, each row is first divided by its own largest magnitude,
+so that no item depends on its neighbours.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ _SMALLEST = 1e-30
 
 
 def new_room(batch_size: int, size: int) -> Tensor:
-    """Memory for the rounded rows of one width, `[B, size + 2]`; one thread's, one batch's."""
+    """Memory for the rounded rows of one width, `[B, size + 2]`; one thread's, one batch's.
+
+    Of no row it tells a product that all rows are one item's and may share their range.
+    """
     room = torch.zeros(batch_size, size + _PINNED)
     room[:, size], room[:, size + 1] = 1.0, -1.0
     return room
@@ -59,7 +63,7 @@ class Projection(nn.Module):
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
 
     def rows(self, x: Tensor, room: Tensor) -> Tensor:
-        """Map `[B, D]` to `[B, N]`; `room` is `new_room(B, D)`."""
+        """Map `[B, D]` to `[B, N]`; `room` is `new_room(B, D)`, or of no row where all are one item's."""
         bias = self.bias if self.has_bias else None
         if self.is_ordered:
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, bias, "none", [], "none")
@@ -119,20 +123,20 @@ class Int8Projection(Projection):
 
     def rows(self, x: Tensor, room: Tensor) -> Tensor:
         """Map `[B, D]` to `[B, N]`."""
-        if x.size(0) == 1:
-            return self._alone(x)
+        if room.size(0) == 0:
+            return self._together(x)
         largest = torch.linalg.vector_norm(x, float("inf"), [-1], True).clamp_min_(1e-30)
         return self._product(x, largest, largest, room)
 
     def normed(self, padded: Tensor, x: Tensor, room: Tensor) -> Tensor:
         """As for a `Projection`."""
         length = torch.linalg.vector_norm(padded, 2.0, [-1], True)
-        if x.size(0) == 1:
-            return self._alone(x / length)
+        if room.size(0) == 0:
+            return self._together(x / length)
         largest = torch.linalg.vector_norm(padded, float("inf"), [-1], True)
         return self._product(x, largest, largest / length, room)
 
-    def _alone(self, x: Tensor) -> Tensor:
+    def _together(self, x: Tensor) -> Tensor:
         mapped = torch.ops.quantized.linear_dynamic(x, self.single, self.halves_range)
         return mapped.add_(self.bias) if self.has_bias else mapped
 

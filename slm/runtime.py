@@ -1,157 +1,22 @@
-"""The autoregressive model's step as a few operators over weights laid out once.
+"""A model's weights laid out for steps (`step.py`), at one precision, and the steps of a batch over them.
 
-The same function as `Transformer.forward` for one position behind a cached past, and as the heads of
-`AutoregressiveModel`. Gains of norms are folded into the matrices behind them, those of queries and
-keys into the rotary tables; every result is written where the next operator reads it. Generation on
-the CPU uses it by itself (`frame_decoder.py`); training never does.
+Generation on the CPU uses it by itself (`frame_decoder.py`); training never does.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
+from collections.abc import Sequence
 from typing import cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .autoregressive import AutoregressiveModel, BookHead
 from .projections import Precision, Projection, new_room, projection
+from .step import StepBooks, StepHead, StepLayers, compiled
 from .transformer import NORM_EPS, Block, KeyValueCache, RMSNorm, Transformer, rotation
-
-
-def _fold(linear: nn.Module, norm: nn.Module, precision: str) -> Projection:
-    """A linear layer behind a norm, as a product of rows that are only divided by their length."""
-    linear, norm = cast(nn.Linear, linear), cast(RMSNorm, norm)
-    gain = norm.weight * math.sqrt(norm.size)
-    return projection(linear.weight * gain, linear.bias, precision)
-
-
-def _plain(linear: nn.Module, precision: str) -> Projection:
-    linear = cast(nn.Linear, linear)
-    return projection(linear.weight, linear.bias, precision)
-
-
-class _Layer(nn.Module):
-    """The step of one block."""
-
-    def __init__(self, block: Block, ffn_size: int, precision: str) -> None:
-        super().__init__()
-        attention, ffn = block.attention, block.ffn
-        self.num_heads, self.head_size = attention.num_heads, attention.head_size
-        self.ffn_size = ffn_size
-        self.has_qk_norm = isinstance(attention.query_norm, RMSNorm)
-        self.query_key_value = _fold(attention.query_key_value, block.attention_norm, precision)
-        self.mix = _plain(attention.output, precision)
-        self.gate_and_value = _fold(ffn.gate_and_value, block.ffn_norm, precision)
-        self.output = _plain(ffn.output, precision)
-
-    def forward(
-        self,
-        padded: Tensor,
-        x: Tensor,
-        rooms: tuple[Tensor, Tensor],
-        turn: tuple[Tensor, Tensor],
-        past: tuple[Tensor, Tensor],
-        end: int,
-        epsilon: Tensor,
-        mask: Tensor | None,
-    ) -> None:
-        """Add the block's two outputs to `x`, and the position to `past`."""
-        keys, values = past
-        room, ffn_room = rooms
-        packed = self.query_key_value.normed(padded, x, room)
-        packed = packed.view(-1, 3, self.num_heads, self.head_size)
-        turning = packed.narrow(1, 0, 2)
-        if self.has_qk_norm:
-            length = torch.linalg.vector_norm(turning, 2.0, [-1], True)
-            turning = turning.div_(length.hypot_(epsilon))
-        half = self.head_size // 2
-        turned = torch.mul(turning, turn[0]).addcmul_(turning.roll([half], [-1]), turn[1])
-        keys.select(2, end - 1).copy_(turned.select(1, 1))
-        values.select(2, end - 1).copy_(packed.select(1, 2))
-        query = turned.select(1, 0).unsqueeze(2)
-        mixed = F.scaled_dot_product_attention(
-            query, keys.narrow(2, 0, end), values.narrow(2, 0, end), attn_mask=mask
-        )
-        x.add_(self.mix.rows(mixed.reshape(x.size(0), -1), room))
-        wide = self.gate_and_value.normed(padded, x, room)
-        size = self.ffn_size
-        hidden = F.silu(wide.narrow(1, 0, size)).mul_(wide.narrow(1, size, size))
-        x.add_(self.output.rows(hidden, ffn_room))
-
-
-class _Layers(nn.Module):
-    """The steps of all blocks, and the last norm.
-
-    Args:
-        layers: One a block.
-        turn_gains: What cosine and sine are multiplied by, two `[layers, 1, 2, 1, head_size]`.
-        gain: `[D]`, of the last norm.
-    """
-
-    def __init__(
-        self, layers: list[_Layer], turn_gains: tuple[Tensor, Tensor], gain: Tensor
-    ) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.kept, self.swapped = turn_gains
-        self.gain = gain
-
-    def forward(
-        self,
-        given: Tensor,
-        padded: Tensor,
-        x: Tensor,
-        rooms: tuple[Tensor, Tensor],
-        angles: tuple[Tensor, Tensor],
-        positions: Tensor,
-        past: tuple[Tensor, Tensor],
-        end: int,
-        epsilon: Tensor,
-        mask: Tensor | None,
-    ) -> Tensor:
-        """State `[B, D]` of the position `end - 1`; arguments as in `Stepper.step` and `_Layer`."""
-        x.copy_(given)
-        cosines = (self.kept * angles[0].index_select(0, positions)).unbind(0)
-        sines = (self.swapped * angles[1].index_select(0, positions)).unbind(0)
-        # TorchScript unrolls a loop over modules, and knows neither zip nor strict.
-        i = 0
-        for layer in self.layers:
-            turn = cosines[i], sines[i]
-            layer(padded, x, rooms, turn, (past[0][i], past[1][i]), end, epsilon, mask)
-            i += 1
-        return torch.div(x, torch.linalg.vector_norm(padded, 2.0, [-1], True)).mul_(self.gain)
-
-
-class _Head(nn.Module):
-    """One book's head."""
-
-    def __init__(self, head: BookHead, precision: str) -> None:
-        super().__init__()
-        self.hidden = _fold(head.hidden, head.norm, precision)
-        self.logits = _plain(head.logits, precision)
-
-    def forward(self, padded: Tensor, x: Tensor, room: Tensor) -> Tensor:
-        """Logits `[B, classes]` of states `[B, D]`."""
-        return self.logits.rows(F.gelu(self.hidden.normed(padded, x, room)), room)
-
-
-def _compiled(module: nn.Module) -> nn.Module:
-    """The module without Python between its operators, where torch still has TorchScript.
-
-    Half of an int8 step's time was Python's. Torch means to drop TorchScript one day; the module
-    runs as it is then.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            script: nn.Module = torch.jit.script(module)
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return module
-    return script
 
 
 class Runtime:
@@ -170,34 +35,21 @@ class Runtime:
         decoder = model.decoder
         self.num_heads, self.head_size = decoder.num_heads, decoder.head_size
         self.size, self.theta = model.config.hidden_size, decoder.rope_theta
-        self.ffn_size, self.has_qk_norm = model.config.ffn_size, model.config.qk_norm
-        layers = [_Layer(cast(Block, block), self.ffn_size, precision) for block in decoder.blocks]
-        heads = [_Head(cast(BookHead, head), precision) for head in model.heads]
-        self.num_bytes = _bytes_of([*layers, *heads])
-        gain = decoder.norm.weight.detach() * math.sqrt(self.size)
-        self.layers = _compiled(_Layers(layers, self._turn_gains(decoder), gain).eval())
-        self.heads = [_compiled(head.eval()) for head in heads]
-
-    def _turn_gains(self, decoder: Transformer) -> tuple[Tensor, Tensor]:
-        """What cosine and sine are multiplied by: two `[layers, 1, 2, 1, head_size]`."""
-        kept, swapped = [], []
-        half = self.head_size // 2
-        for block in decoder.blocks:
-            attention = cast(Block, block).attention
-            gains = torch.ones(2, self.head_size)
-            if self.has_qk_norm:
-                norms = (attention.query_norm, attention.key_norm)
-                gains = torch.stack([cast(RMSNorm, norm).weight for norm in norms])
-                gains = gains * math.sqrt(self.head_size)
-            kept.append(gains)
-            swapped.append(gains.roll(half, -1))
-        sign = torch.ones(self.head_size)
-        sign[:half] = -1
-        together = torch.stack(kept), torch.stack(swapped) * sign
-        return together[0][:, None, :, None].detach(), together[1][:, None, :, None].detach()
+        self.ffn_size = model.config.ffn_size
+        layers = StepLayers(decoder, self.ffn_size, precision)
+        heads = [StepHead(cast(BookHead, head), precision) for head in model.heads]
+        self.num_bytes = _bytes_of([layers, *heads])
+        self.layers = compiled(layers)
+        self.heads = [compiled(head) for head in heads]
+        self.books: nn.Module | None = None
+        if model.uses_pointer:  # else the first book can end the speech, which is no code to embed
+            width = model.config.hidden_size
+            chosen = model.chosen.table.weight if len(heads) > 1 else torch.zeros(1, width)
+            books = StepBooks(self.heads, chosen.detach(), model.config.codebook_size)
+            self.books = compiled(books)
 
 
-def _bytes_of(parts: list[nn.Module]) -> int:
+def _bytes_of(parts: Sequence[nn.Module]) -> int:
     products = [m for part in parts for m in part.modules() if isinstance(m, Projection)]
     return sum(product.num_bytes for product in products)
 
@@ -209,16 +61,20 @@ class Stepper:
         runtime: The weights.
         batch_size: B.
         capacity: Positions that the batch may come to.
+        one_item: Whether all rows are one utterance's, so that they may be rounded in one range.
     """
 
-    def __init__(self, runtime: Runtime, batch_size: int, capacity: int) -> None:
+    def __init__(
+        self, runtime: Runtime, batch_size: int, capacity: int, one_item: bool = False
+    ) -> None:
         self.runtime = runtime
         self.batch_size = batch_size
         size = runtime.size
         # Behind each row the norm's epsilon, as one more number whose square joins the sum.
         self.padded = torch.full((batch_size, size + 1), math.sqrt(size * NORM_EPS))
         self.x = self.padded[:, :size]
-        self.rooms = new_room(batch_size, size), new_room(batch_size, runtime.ffn_size)
+        rows = 0 if one_item or batch_size == 1 else batch_size
+        self.rooms = new_room(rows, size), new_room(rows, runtime.ffn_size)
         self.head_epsilon = torch.tensor(math.sqrt(runtime.head_size * NORM_EPS))
         angles = rotation(torch.arange(capacity), runtime.head_size, runtime.theta)
         cosine, sine = (turn[0, :, None, None] for turn in angles)
@@ -265,6 +121,29 @@ class Stepper:
         self.x.copy_(state)
         logits: Tensor = self.runtime.heads[book](self.padded, self.x, self.rooms[0])
         return logits
+
+    def codes(
+        self,
+        state: Tensor,
+        uniforms: Tensor,
+        scale: Tensor | None,
+        top_k: Sequence[tuple[int, float]],
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Codes of a whole frame; arguments and results as of `FrameDecoder.codes`."""
+        if self.runtime.books is None:
+            return None
+        counts, temperatures = zip(*top_k, strict=True)
+        drawn: tuple[Tensor, Tensor, Tensor] = self.runtime.books(
+            state,
+            self.padded,
+            self.x,
+            self.rooms[0],
+            uniforms,
+            scale,
+            list(counts),
+            list(temperatures),
+        )
+        return drawn
 
 
 _Fingerprint = tuple[tuple[int, int], ...]

@@ -122,19 +122,20 @@ class SamplingConfig:
         return filters
 
 
-def draw(scores: Tensor, uniform: Tensor) -> Tensor:
+def draw(scores: Tensor, uniform: Tensor, most: float = LARGEST_UNIFORM) -> Tensor:
     """Sample by inverting the cumulative distribution.
 
     Args:
         scores: `[B, V]` logits, -inf where a code is excluded.
         uniform: `[B]` in [0, 1).
+        most: Larger numbers are taken for this one.
 
     Returns:
         int64 `[B]`; the same uniform number gives the same code in any batch.
     """
     cumulative = scores.softmax(-1).cumsum(-1)
     # Kept below the total, whatever the rounding: past it lies no code, or an excluded one.
-    threshold = uniform.clamp(max=LARGEST_UNIFORM)[:, None] * cumulative[:, -1:]
+    threshold = uniform.clamp(max=most)[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
 
 
@@ -153,6 +154,11 @@ def draw_top(scores: Tensor, uniform: Tensor, count: int, temperature: float) ->
     kept, codes = scores.topk(min(count, scores.shape[1]))
     chosen = draw(kept / temperature, uniform)
     return codes.gather(1, chosen[:, None])[:, 0]
+
+
+def log_probability(logits: Tensor, codes: Tensor) -> Tensor:
+    """Of all books' codes together: logits `[B, books, V]`, int64 `[B, books]` to `[B]`."""
+    return logits.log_softmax(-1).gather(-1, codes[:, :, None]).sum([1, 2])
 
 
 def _as_top_k(filters: LogitsProcessorList) -> tuple[int, float] | None:
@@ -201,7 +207,7 @@ class RepetitionAwareSampling(LogitsProcessor):
         self.window = window
         self.ratio = ratio
         self.generator = generator
-        self._top_k = _as_top_k(filters)
+        self.top_k = _as_top_k(filters)
 
     def __call__(self, input_ids: LongTensor, scores: FloatTensor) -> FloatTensor:
         """Logits `[B, V]`: -inf everywhere but at the candidate, or as given where it repeats."""
@@ -216,8 +222,8 @@ class RepetitionAwareSampling(LogitsProcessor):
         self, history: Tensor, scores: Tensor, uniform: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """The candidate, int64 `[B]`, and where it repeats, bool `[B]` (None if nowhere)."""
-        if self._top_k is not None:
-            candidate = draw_top(scores, uniform, *self._top_k)
+        if self.top_k is not None:
+            candidate = draw_top(scores, uniform, *self.top_k)
         else:
             filtered = self.filters(cast(LongTensor, history), cast(FloatTensor, scores))
             candidate = draw(filtered, uniform)
@@ -247,6 +253,13 @@ class BookSampler:
     ) -> None:
         self.repetition = RepetitionAwareSampling(filters, window, ratio)
         self.rules = rules or LogitsProcessorList()
+
+    @property
+    def top_k(self) -> tuple[int, float] | None:
+        """Count and temperature if the sampler is `draw_top` and nothing else."""
+        if self.rules or self.repetition.window:
+            return None
+        return self.repetition.top_k
 
     def __call__(self, scores: Tensor, history: Tensor, uniforms: Tensor) -> Tensor:
         """Draw one code an item.

@@ -143,8 +143,8 @@ def test_a_saved_model_aligns_alike(trained: AlignerModel, tmp_path: Path) -> No
             int((one.durations != two.durations).sum())
             for one, two in zip(found, again, strict=True)
         )
-        # weights are stored in half precision
-        assert moved <= 4
+        # weights are stored in half precision, and processors round otherwise: a few ends in a hundred move
+        assert moved <= 0.03 * sum(len(one.durations) for one in found)
 
 
 @pytest.mark.parametrize(

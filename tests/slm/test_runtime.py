@@ -4,9 +4,11 @@ import pytest
 import torch
 from tiny_language import IDENTITY, K, ar_model, text, voice_of
 from torch import nn
+from transformers import LogitsProcessorList
 
 from speechlm.errors import ConfigError
 from speechlm.slm.frame_decoder import FrameDecoder
+from speechlm.slm.frame_sampler import FrameSampler
 from speechlm.slm.projections import (
     PRECISIONS,
     Int8Projection,
@@ -21,6 +23,7 @@ from speechlm.slm.runtime import (
     runtime_of,
     set_precision,
 )
+from speechlm.slm.sampling import SamplingConfig
 from speechlm.tokenizer.storage import round_channels
 
 # Largest share of the outputs' norm that rounding may move; measured .002 and .02 to .04.
@@ -86,6 +89,48 @@ def test_an_item_does_not_depend_on_its_neighbours(precision):
     assert torch.allclose(
         run(model, inputs, precision)[0][:, 0], run(model, loud, precision)[0][:, 0], atol=1e-5
     )
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("guided_by", [None, 3.0])
+@pytest.mark.parametrize("batch", [1, 2])
+@torch.no_grad()
+def test_codes_of_a_frame_at_once_equal_those_book_by_book(precision, guided_by, batch):
+    model = scrambled(ar_books=K)
+    set_precision(model, precision)
+    rows = batch if guided_by is None else 2 * batch
+    one_item = guided_by is not None and batch == 1
+    texts, voices = [text(4, i) for i in range(rows)], [voice_of(i) for i in range(rows)]
+    decoder = FrameDecoder(model, texts, voices, 1, one_item)
+    zeros = torch.zeros(rows, dtype=torch.int64)
+    state = decoder.step(decoder.start, zeros, zeros)
+    sampler = FrameSampler(model, SamplingConfig(guidance=guided_by), LogitsProcessorList())
+    past, scale = (
+        torch.zeros(batch, 0, K, dtype=torch.int64),
+        torch.full((batch,), guided_by or 1.0),
+    )
+    uniforms = torch.rand(batch, sampler.num_draws, generator=torch.Generator().manual_seed(3))
+    assert isinstance(runtime_of(model).books, torch.jit.ScriptModule)
+    together = sampler.codes(decoder, state, past, uniforms, scale)
+    at_once = decoder.codes
+    asked = []
+    decoder.codes = lambda *given: asked.append(at_once(*given))  # None: one by one from here on
+    one_by_one = sampler.codes(decoder, state, past, uniforms, scale)
+    assert torch.equal(asked[0][0], together[0])
+    assert torch.equal(together[0], one_by_one[0])
+    for ours, theirs in zip(together[1:], one_by_one[1:], strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-4)
+    assert bool(together[2].any()) == (guided_by is not None)
+
+
+@torch.no_grad()
+def test_rows_of_one_utterance_are_rounded_no_more_coarsely_than_apart():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(64, 48, generator=generator)
+    rows = torch.randn(2, 48, generator=generator).exp()  # all of one sign, as behind a gate
+    product, wanted = Int8Projection(weight), rows @ weight.T
+    errors = [(product.rows(rows, new_room(n, 48)) - wanted).norm() for n in (0, 2)]
+    assert errors[0] < errors[1] < 0.05 * wanted.norm()
 
 
 def test_int8_weights_lie_within_half_a_level_and_silence_stays_silent():
