@@ -12,12 +12,10 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -26,6 +24,16 @@ from ..slm.aligner import AlignerModel
 from ..slm.text import SymbolTable, is_speakable
 from ..tokenizer.files import write_atomically
 from ..tokenizer.model_folder import fingerprint
+from .align_summary import (
+    NOTES,
+    POOR,
+    SUMMARY_NAME,
+    UNALIGNED_NAME,
+    AlignSummary,
+    ShardNotes,
+    clear_notes,
+    read_notes,
+)
 from .card import finish_dataset
 from .manifest import SPLITS, write_json_lines
 from .output import counted, make_folder
@@ -33,6 +41,7 @@ from .receipts import (
     FORMAT_VERSION,
     INDEX_NAME,
     LEDGER_NAME,
+    DatasetIndex,
     ShardReceipt,
     clear_leftovers,
     finished_shard,
@@ -42,99 +51,8 @@ from .shards import TokenRow, TokenShards, write_shard
 
 MIN_MARGIN = 0.2
 NUM_OTHERS = 3
-POOR = "poor match"  # kind of the rows whose margin is not believed
-UNALIGNED_NAME = "unaligned.jsonl"
-SUMMARY_NAME = "alignment.json"
-NOTES = "alignment"
 _MAX_STEPS = 50  # how far a row looks for other texts: a corpus may consist of a few commands
 _MAX_PLACES = 1 << 24  # frames x symbols of one batch: about two minutes of one recording
-
-
-@dataclass
-class _Notes:
-    """What was found about the rows of one shard."""
-
-    source: str
-    kept: int = 0
-    aligned: int = 0
-    margins: list[float] = field(default_factory=list)
-    unaligned: list[dict[str, str]] = field(default_factory=list)
-
-    def refuse(self, row: TokenRow, kind: str, reason: str) -> None:
-        self.unaligned.append({"id": row.id, "kind": kind, "reason": reason})
-
-
-@dataclass(frozen=True)
-class AlignSummary:
-    """What `align_shards` did.
-
-    Attributes:
-        folder: The new dataset.
-        shards: Shards in it.
-        skipped: How many of them were whole already.
-        rows: Utterances in it.
-        aligned: Utterances that got durations.
-        kept: Utterances that had durations and keep them.
-        unaligned: Utterances without durations by the kind of reason; `unaligned.jsonl` lists them.
-        margins: float32 `[n]`, the margin of every alignment tried: nats a frame by which a row's own
-            text explains the codes better than the best of `NUM_OTHERS` texts of other rows.
-        wall_seconds: Time that the run took.
-    """
-
-    folder: Path
-    shards: int
-    skipped: int
-    rows: int
-    aligned: int
-    kept: int
-    unaligned: dict[str, int]
-    margins: np.ndarray
-    wall_seconds: float
-
-    @property
-    def is_suspicious(self) -> bool:
-        """Whether most alignments tried were not believed, so that the others passed by chance."""
-        return 2 * self.unaligned.get(POOR, 0) > len(self.margins)
-
-    def figures(self) -> dict[str, Any]:
-        """The figures of `alignment.json`: counts, and percentiles of the margin."""
-        points = (1, 5, 25, 50, 75, 95, 99) if len(self.margins) else ()
-        return {
-            "rows": self.rows,
-            "aligned": self.aligned,
-            "kept": self.kept,
-            "unaligned": self.unaligned,
-            "suspicious": self.is_suspicious,
-            "margin_percentiles": {
-                str(point): round(float(np.percentile(self.margins, point)), 3) for point in points
-            },
-        }
-
-    def table(self) -> str:
-        """A few lines for people, with a histogram of the margin."""
-        lines = [
-            f"{counted(self.rows, 'utterance')} in {counted(self.shards, 'shard')} "
-            f"({self.skipped} whole already): "
-            f"{self.aligned} aligned, {self.kept} had durations"
-        ]
-        for kind, count in self.unaligned.items():
-            lines.append(f"without durations, {kind}: {count}; see {UNALIGNED_NAME}")
-        if len(self.margins):
-            counts, edges = np.histogram(self.margins, bins=10)
-            lines.append("margin of the own text over others, nats a frame")
-            for count, low, high in zip(counts, edges, edges[1:], strict=False):
-                bar = "#" * int(np.ceil(40 * count / counts.max()))
-                lines.append(f"{low:7.2f} to {high:5.2f} {count:7d} {bar}".rstrip())
-        lines.append(f"took {self.wall_seconds:.1f} s")
-        if self.is_suspicious:
-            lines.append(
-                f"WARNING: do not train on this. {self.unaligned[POOR]} of {len(self.margins)} utterances "
-                f"fit their own text hardly better than others (median margin "
-                f"{float(np.median(self.margins)):.2f}), so the {self.aligned} that passed did so by "
-                "chance: the aligner has not learned such speech, or the transcripts are of other "
-                "recordings. Train it longer or on more of this speech, and align again."
-            )
-        return "\n".join(lines)
 
 
 def align_shards(
@@ -169,22 +87,12 @@ def align_shards(
         ModelMismatch: If the aligner is for another codec.
     """
     begun = perf_counter()
-    if out.resolve() == shards.resolve():
-        raise ConfigError(
-            f"{out} is the dataset that is read; choose another folder for the new one."
-        )
-    index = read_index(shards)
-    aligner.config.codec_identity.require(index.codec, f"The token dataset {shards}")
-    if index.num_books < aligner.config.num_books:
-        raise ConfigError(
-            f"{shards} holds {index.num_books} books, the aligner reads {aligner.config.num_books}; "
-            "tokenize with more of them, or train an aligner on fewer."
-        )
+    index = _alignable(shards, out, aligner)
     dataset = TokenShards(shards)
     make_folder(out / NOTES)
     counts = Counter(shard.split for shard in index.shards)
     clear_leftovers(out, {split: counts[split] for split in SPLITS})
-    _clear_notes(out, {f"{shard.name.removesuffix('.parquet')}.json" for shard in index.shards})
+    clear_notes(out, {f"{shard.name.removesuffix('.parquet')}.json" for shard in index.shards})
     options = [
         FORMAT_VERSION,
         fingerprint(aligner.state_dict()),
@@ -194,7 +102,7 @@ def align_shards(
         batch_frames,
     ]
     receipts: list[ShardReceipt] = []
-    found: list[_Notes] = []
+    found: list[ShardNotes] = []
     skipped = start = 0
     numbers: Counter[str] = Counter()
     with tqdm(total=len(dataset), desc="align", unit="utt", disable=not progress) as bar:
@@ -204,11 +112,11 @@ def align_shards(
             source = hashlib.sha256(json.dumps([*options, shard.sha256]).encode()).hexdigest()
             receipt = finished_shard(out, split, number, source)
             path = out / NOTES / f"{shard.name.removesuffix('.parquet')}.json"
-            notes = _read_notes(path, source) if receipt is not None else None
+            notes = read_notes(path, source) if receipt is not None else None
             if receipt is None or notes is None:
                 (out / INDEX_NAME).unlink(missing_ok=True)  # not complete until the last shard is
                 rows = [dataset.row(start + offset) for offset in range(shard.rows)]
-                notes = _Notes(source)
+                notes = ShardNotes(source)
                 rows = _aligned(rows, aligner, overwrite, min_margin, batch_frames, notes, bar)
                 write_atomically(path, json.dumps(asdict(notes), ensure_ascii=False).encode())
                 receipt = write_shard(
@@ -226,24 +134,29 @@ def align_shards(
             start += shard.rows
             receipts.append(receipt)
             found.append(notes)
-    unaligned = [entry for notes in found for entry in notes.unaligned]
-    summary = AlignSummary(
-        folder=out,
-        shards=len(receipts),
-        skipped=skipped,
-        rows=sum(receipt.rows for receipt in receipts),
-        aligned=sum(notes.aligned for notes in found),
-        kept=sum(notes.kept for notes in found),
-        unaligned=dict(sorted(Counter(entry["kind"] for entry in unaligned).items())),
-        margins=np.array([m for notes in found for m in notes.margins], dtype=np.float32),
-        wall_seconds=perf_counter() - begun,
-    )
+    summary = AlignSummary.of(out, receipts, found, skipped, perf_counter() - begun)
     if (shards / LEDGER_NAME).is_file():
         write_atomically(out / LEDGER_NAME, (shards / LEDGER_NAME).read_bytes())
-    write_json_lines(out / UNALIGNED_NAME, unaligned)
+    write_json_lines(out / UNALIGNED_NAME, [e for notes in found for e in notes.unaligned])
     write_atomically(out / SUMMARY_NAME, (json.dumps(summary.figures(), indent=1) + "\n").encode())
     finish_dataset(out, receipts, index.codec, index.num_books)
     return summary
+
+
+def _alignable(shards: Path, out: Path, aligner: AlignerModel) -> DatasetIndex:
+    """The index of a dataset that this aligner can align into another folder; errors as above."""
+    if out.resolve() == shards.resolve():
+        raise ConfigError(
+            f"{out} is the dataset that is read; choose another folder for the new one."
+        )
+    index = read_index(shards)
+    aligner.config.codec_identity.require(index.codec, f"The token dataset {shards}")
+    if index.num_books < aligner.config.num_books:
+        raise ConfigError(
+            f"{shards} holds {index.num_books} books, the aligner reads {aligner.config.num_books}; "
+            "tokenize with more of them, or train an aligner on fewer."
+        )
+    return index
 
 
 def _aligned(
@@ -252,7 +165,7 @@ def _aligned(
     overwrite: bool,
     min_margin: float,
     batch_frames: int,
-    notes: _Notes,
+    notes: ShardNotes,
     bar: tqdm,
 ) -> list[TokenRow]:
     """The rows of one shard with durations, in their order; what was found goes to `notes`."""
@@ -367,22 +280,3 @@ def _batches(
         batch.append(place)
     if batch:
         yield batch
-
-
-def _clear_notes(out: Path, wanted: set[str]) -> None:
-    """Remove what a killed run was writing, and notes on shards that the dataset will not have."""
-    for name in (UNALIGNED_NAME, SUMMARY_NAME):
-        for path in out.glob(f".{name}.*"):
-            path.unlink()
-    for path in (out / NOTES).iterdir():
-        if path.name not in wanted:
-            path.unlink()
-
-
-def _read_notes(path: Path, source: str) -> _Notes | None:
-    """The notes on a finished shard; None where they are missing, damaged or of another run."""
-    try:
-        notes = _Notes(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-    return notes if notes.source == source else None

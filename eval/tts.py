@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,25 +113,13 @@ def evaluate_tts(
                 f"True recordings are known of {num_true} of the {len(sentences)} sentences; the "
                 "rows of the ground truth and the codec's copy are about these only."
             )
-        mine = [row for row in items if row["system"] == MODEL]
-        spoken = [row for row in mine if row["compute_seconds"]]
         report.facts = {
             "list": listing.name,
-            "sentences": len(sentences),
-            "speakers": len({s.speaker for s in sentences if s.speaker}) or None,
-            "protocols": sorted({s.protocol for s in sentences if s.protocol}) or None,
+            **_facts(speaker, sentences, items),
             "seed": seed,
-            "codec": f"{speaker.codec.identity.codec_id} {speaker.codec.identity.revision}",
-            "precision": _precision(speaker),
-            "threads": torch.get_num_threads(),
             "sentences_at_once": size,
             "candidates": num_candidates,
-            "model_x_realtime": sum(row["seconds"] for row in spoken)
-            / sum(row["compute_seconds"] for row in spoken)
-            if spoken
-            else None,
             "first_audio_ms": None if first_audio is None else 1000 * first_audio,
-            "finish_reasons": dict(sorted(Counter(row["finish_reason"] for row in mine).items())),
             "sentences_gone_on_from": len(known) or None,
             **scorers.names,
         }
@@ -141,6 +129,25 @@ def evaluate_tts(
         found = report.save()
         journal.discard()
     return found
+
+
+def _facts(
+    speaker: Speaker, sentences: Sequence[Sentence], items: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What was spoken, by which models and how fast."""
+    mine = [row for row in items if row["system"] == MODEL]
+    timed = [row for row in mine if row["compute_seconds"]]
+    seconds, spent = (sum(row[key] for row in timed) for key in ("seconds", "compute_seconds"))
+    return {
+        "sentences": len(sentences),
+        "speakers": len({s.speaker for s in sentences if s.speaker}) or None,
+        "protocols": sorted({s.protocol for s in sentences if s.protocol}) or None,
+        "codec": f"{speaker.codec.identity.codec_id} {speaker.codec.identity.revision}",
+        "precision": _precision(speaker),
+        "threads": torch.get_num_threads(),
+        "model_x_realtime": seconds / spent if timed else None,
+        "finish_reasons": dict(sorted(Counter(row["finish_reason"] for row in mine).items())),
+    }
 
 
 def _fill_tables(report: Report) -> None:

@@ -12,7 +12,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ..data_prep.align import MIN_MARGIN, UNALIGNED_NAME, align_shards
+from ..data_prep.align import MIN_MARGIN, align_shards
+from ..data_prep.align_summary import UNALIGNED_NAME
 from ..data_prep.manifest import read_manifest
 from ..data_prep.output import counted
 from ..data_prep.prepare import prepare_corpus
