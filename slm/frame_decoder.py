@@ -69,17 +69,33 @@ class FrameDecoder:
         self.cache = model.decoder.new_cache(len(items), positions.shape[1] + capacity)
         is_valid = positions >= 0
         self.is_visible: Tensor | None = None
+        self.starts: list[int] = []
         if not bool(is_valid.all()):
             self.is_visible = F.pad(is_valid, (0, capacity), value=True)
+            if one_item and not num_prefix:  # two halves with a gap between them are no suffix
+                self.starts = (~is_valid).sum(1).tolist()
         if positions.shape[1]:
             padded = (
                 torch.stack([_pad_left(x, num_prefix) for x in prefixes]),
                 torch.stack([_pad_left(x, num_frames) for x in frames]),
             )
+            self._read(torch.cat(padded, dim=1), positions, is_valid, num_prefix)
+
+    def _read(self, x: Tensor, positions: Tensor, is_valid: Tensor, num_prefix: int) -> None:
+        """Run the prompts `[B, N, D]` into the cache; no work is done for items that have none."""
+        decoder, cache = self.model.decoder, self.cache
+        has_prompt = is_valid.any(1)
+        is_partial = not bool(has_prompt.all())
+        if is_partial:
+            x, positions, is_valid = x[has_prompt], positions[has_prompt], is_valid[has_prompt]
+            cache = decoder.new_cache(*positions.shape)
+        if num_prefix or not bool(is_valid.all()):
             mask = prefix_lm_mask(is_valid, num_prefix)
-            model.decoder(
-                torch.cat(padded, dim=1), positions.clamp(min=0), mask=mask, cache=self.cache
-            )
+            decoder(x, positions.clamp(min=0), mask=mask, cache=cache)
+        else:
+            decoder(x, positions, is_causal=True, cache=cache)
+        if is_partial:
+            self.cache.fill(has_prompt, cache)
 
     def _item(self, text: Tensor, voice: Voice) -> _Item:
         model = self.model
@@ -125,13 +141,13 @@ class FrameDecoder:
                 text = self.context[torch.arange(len(x), device=x.device), pointer]
             x = x + text + model.age(age)
         mask = None
-        if self.is_visible is not None:
-            mask = self.is_visible[:, None, None, : self.cache.length + 1]
         stepper = self._fast(len(x))
+        if self.is_visible is not None and (stepper is None or not self.starts):
+            mask = self.is_visible[:, None, None, : self.cache.length + 1]
         if stepper is None:
             state = model.decoder(x[:, None], self.position, mask=mask, cache=self.cache)[:, 0]
         else:
-            state = stepper.step(x, self.position[:, 0], mask, self.cache)
+            state = stepper.step(x, self.position[:, 0], mask, self.cache, self.starts)
         self.position = self.position + 1
         return state
 
@@ -175,7 +191,7 @@ class FrameDecoder:
 
     def repeat(self, count: int) -> None:
         """Go on with `count` copies of the only item."""
-        self.one_item = False
+        self.one_item, self.starts = False, []
         self.cache = self.cache.repeat(count)
         self.context = self.context.expand(count, -1, -1)
         self.start = self.start.expand(count, -1)

@@ -102,6 +102,7 @@ class Corridor:
             [torch.isin(text.cpu(), torch.tensor(pauses)) for text in texts], batch_first=True
         ).to(device)
         self.silence = torch.zeros(len(texts), dtype=torch.int64, device=device)
+        self._item = torch.arange(len(texts), device=device)
 
     def step(self, frame: int, pointer: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """What the pointers may do after a frame; to be called once a frame.
@@ -114,12 +115,11 @@ class Corridor:
         Returns:
             bool `[B]` twice: must move on, must stay. Both are never true of one item.
         """
-        item = torch.arange(len(pointer), device=pointer.device)
-        self.silence = torch.where(self.is_pause[item, pointer], self.silence + 1, 0)
+        self.silence = torch.where(self.is_pause[self._item, pointer], self.silence + 1, 0)
         symbols, frames = pointer + 1, frame + 1
         must_move = age + 1 >= self.longest_stay
-        must_move |= frames >= self.slowest * symbols + self.delay
+        must_move |= symbols <= (frames - self.delay) / self.slowest
         if self.max_silence:
             must_move |= self.silence >= self.max_silence
-        must_stay = frames < self.fastest * symbols - self.head_start
+        must_stay = symbols > (frames + self.head_start) / self.fastest
         return must_move, must_stay & ~must_move

@@ -81,7 +81,12 @@ class Stepper:
         self.angles = cosine, sine  # [N, 1, 1, head_size]
 
     def step(
-        self, x: Tensor, positions: Tensor, mask: Tensor | None, past: KeyValueCache
+        self,
+        x: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        past: KeyValueCache,
+        starts: Sequence[int] = (),
     ) -> Tensor:
         """State of one more position.
 
@@ -90,6 +95,7 @@ class Stepper:
             positions: int64 `[B]`.
             mask: bool, True where a key is seen, `[B, 1, 1, past + 1]`; None where all are.
             past: Is read, and takes the position in.
+            starts: First key that each item sees, if it sees all after it; takes the place of the mask.
 
         Returns:
             `[B, D]`, normalised, as `Transformer.forward` gives it.
@@ -112,6 +118,7 @@ class Stepper:
             end,
             self.head_epsilon,
             mask,
+            list(starts),
         )
         past.length = end
         return state

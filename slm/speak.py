@@ -376,9 +376,8 @@ class Speaker:
         )
 
     def _max_frames(self, max_seconds: float | None) -> int | None:
-        if max_seconds is None:
-            return None
-        return max(1, round(max_seconds * self.codec.identity.frame_rate_hz))
+        rate = self.codec.identity.frame_rate_hz
+        return None if max_seconds is None else max(1, round(max_seconds * rate))
 
     def _speech(self, spoken: Sequence[Generation], seconds: float, note: str) -> Speech:
         began = time.perf_counter()
@@ -387,14 +386,13 @@ class Speaker:
         num_samples = torch.tensor([codes.shape[1] * identity.hop_length])
         decoded = self.codec.synthesize(Codes(codes[None], num_samples, identity))[0]
         edges = SoftEdges(self.sampling_rate)
-        waveform = torch.cat((edges.push(decoded), edges.flush()))
         is_cut = any(s.finish_reason == "length" for s in spoken)
         own = self.front_end.note if self.front_end is not None else None
         notes = [each for each in (own, note) if each]
         if is_cut:
             notes.append("The speech was cut at its length limit; raise it, or use another seed.")
         return Speech(
-            waveform,
+            torch.cat((edges.push(decoded), edges.flush())),
             self.sampling_rate,
             "length" if is_cut else "end",
             seconds + time.perf_counter() - began,

@@ -59,6 +59,7 @@ class _Layer(nn.Module):
         end: int,
         epsilon: Tensor,
         mask: Tensor | None,
+        starts: list[int],
     ) -> None:
         """Add the block's two outputs to `x`, and the position to `past`."""
         keys, values = past
@@ -74,9 +75,18 @@ class _Layer(nn.Module):
         keys.select(2, end - 1).copy_(turned.select(1, 1))
         values.select(2, end - 1).copy_(packed.select(1, 2))
         query = turned.select(1, 0).unsqueeze(2)
-        mixed = F.scaled_dot_product_attention(
-            query, keys.narrow(2, 0, end), values.narrow(2, 0, end), attn_mask=mask
-        )
+        if len(starts) == 0:
+            mixed = F.scaled_dot_product_attention(
+                query, keys.narrow(2, 0, end), values.narrow(2, 0, end), attn_mask=mask
+            )
+        else:
+            rows: list[Tensor] = []
+            for row, start in enumerate(starts):
+                # what an item cannot see is not read either
+                key = keys.narrow(0, row, 1).narrow(2, start, end - start)
+                value = values.narrow(0, row, 1).narrow(2, start, end - start)
+                rows.append(F.scaled_dot_product_attention(query.narrow(0, row, 1), key, value))
+            mixed = torch.cat(rows)
         x.add_(self.mix.rows(mixed.reshape(x.size(0), -1), room))
         wide = self.gate_and_value.normed(padded, x, room)
         size = self.ffn_size
@@ -130,6 +140,7 @@ class StepLayers(nn.Module):
         end: int,
         epsilon: Tensor,
         mask: Tensor | None,
+        starts: list[int],
     ) -> Tensor:
         """State `[B, D]` of the position `end - 1`; arguments as in `Stepper.step` and `_Layer`."""
         x.copy_(given)
@@ -139,7 +150,7 @@ class StepLayers(nn.Module):
         i = 0
         for layer in self.layers:
             turn = cosines[i], sines[i]
-            layer(padded, x, rooms, turn, (past[0][i], past[1][i]), end, epsilon, mask)
+            layer(padded, x, rooms, turn, (past[0][i], past[1][i]), end, epsilon, mask, starts)
             i += 1
         return torch.div(x, torch.linalg.vector_norm(padded, 2.0, [-1], True)).mul_(self.gain)
 

@@ -88,6 +88,16 @@ class KeyValueCache:
         self.values[layer, :, :, self.length : end] = values
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
+    def fill(self, items: Tensor, past: KeyValueCache) -> None:
+        """Begin with the past of some items, bool `[B]`; that of the others is blank, to be masked."""
+        self.length = past.length
+        for memory, heard in ((self.keys, past.keys), (self.values, past.values)):
+            begun = memory[:, :, :, : past.length]
+            begun[:, items] = heard[:, :, :, : past.length]
+            begun[:, ~items] = (
+                0.0  # whatever lies in new memory, such as NaN, passes through a mask
+            )
+
     def repeat(self, count: int) -> KeyValueCache:
         """A cache for `count` continuations of the only item of this one."""
         layers, _, heads, capacity, size = self.keys.shape

@@ -173,6 +173,35 @@ def test_a_batch_of_unlike_lengths_steps_as_each_item_alone():
             assert torch.allclose(model.heads[0](single)[0], logits[i], atol=1e-4)
 
 
+@pytest.mark.parametrize("alignment", ["pointer", "prefix"])
+@torch.no_grad()
+def test_the_halves_of_a_guided_utterance_step_as_any_two_items(alignment):
+    model = scrambled(alignment=alignment)
+    texts, voices = [text(7, 1), text(3, 2)], [voice_of(1), NO_PROMPT]
+    zeros = torch.zeros(2, dtype=torch.int64)
+    states = []
+    for one_item in (False, True):
+        decoder = FrameDecoder(model, texts, voices, 3, one_item)
+        steps = [decoder.step(decoder.start, zeros, zeros) for _ in range(3)]
+        states.append(torch.stack(steps))
+    assert torch.allclose(*states, atol=1e-5)
+
+
+@torch.no_grad()
+def test_what_lies_in_new_memory_reaches_no_item(monkeypatch):
+    model = scrambled()
+    texts, voices = [text(7, 1), text(3, 2)], [voice_of(1), NO_PROMPT]
+    empty = torch.empty
+    monkeypatch.setattr(
+        "speechlm.slm.transformer.torch.empty",
+        lambda *shape, **options: empty(*shape, **options).fill_(torch.nan),
+    )
+    decoder = FrameDecoder(model, texts, voices, 2)
+    assert decoder.cache.keys.isnan().any()
+    zeros = torch.zeros(2, dtype=torch.int64)
+    assert decoder.step(decoder.start, zeros, zeros).isfinite().all()
+
+
 def test_a_model_in_training_or_with_replaced_layers_runs_by_itself():
     model = scrambled()
     assert runtime_of(model) is not None
