@@ -33,7 +33,7 @@ from speechlm.slm.frame_loop import FrameLoop
 from speechlm.slm.length import LengthBounds
 from speechlm.slm.prompt import Voice
 from speechlm.slm.runtime import runtime_of, set_precision
-from speechlm.slm.sampling import DRAWS_PER_CODE, BookSampler, SamplingConfig
+from speechlm.slm.sampling import DRAWS_PER_CODE, SamplingConfig
 from speechlm.slm.speak import Speaker
 
 _RECIPE = Path(__file__).resolve().parents[1] / "configs" / "ar-20m.yaml"
@@ -111,14 +111,14 @@ class OurSteps:
         self.voice = Voice.without_text(codes, config.codec_identity)
         self.text = torch.randint(3, config.num_symbols, (40,), generator=generator)
         sampling = SamplingConfig(top_k=TOP_K)
-        self.samplers = [BookSampler(sampling.processors()) for _ in range(config.ar_books)]
+        self.top_k = [(TOP_K, sampling.temperature)] * config.ar_books
 
     @torch.inference_mode()
     def steps(self, draws: bool) -> float:
         """Frames a second; the prompt's pass is not timed."""
         set_precision(self.model, self.precision)  # type: ignore[arg-type]
         decoder = FrameDecoder(self.model, [self.text], [self.voice], self.frames + 1)
-        uniforms = torch.rand(self.frames + 1, 1, DRAWS_PER_CODE * len(self.samplers) + 1)
+        uniforms = torch.rand(self.frames + 1, 1, DRAWS_PER_CODE * len(self.top_k) + 1)
         previous, pointer = decoder.start, torch.zeros(1, dtype=torch.int64)
         began = time.perf_counter()
         for t in range(self.frames + 1):
@@ -136,18 +136,15 @@ class OurSteps:
         draws: bool,
     ) -> torch.Tensor:
         state = decoder.step(previous, pointer, pointer)
-        chosen = []
-        code = pointer
-        for book, sampler in enumerate(self.samplers):
-            scores = decoder.book_logits(book, state)
-            if draws:
-                pair = uniforms[:, DRAWS_PER_CODE * book : DRAWS_PER_CODE * (book + 1)]
-                code = sampler(scores, pointer[:, None], pair)
-            chosen.append(code)
-            if book + 1 < len(self.samplers):
-                state = state + self.model.chosen.of_book(book, code)
+        drawn = decoder.codes(state, uniforms, None, self.top_k) if draws else None
+        if drawn is None:
+            for book in range(len(self.top_k)):
+                decoder.book_logits(book, state)
+                if book + 1 < len(self.top_k):
+                    state = state + self.model.chosen.of_book(book, pointer)
+        chosen = torch.stack([pointer] * len(self.top_k), 1) if drawn is None else drawn[0]
         self.model.advance(state)
-        return self.model.codes(torch.stack(chosen, 1)[:, :, None]).sum(1)[:, 0]
+        return self.model.codes(chosen[:, :, None]).sum(1)[:, 0]
 
     @torch.inference_mode()
     def loop(self) -> float:
