@@ -252,7 +252,7 @@ def find_baselines(request: str | None) -> tuple[list[ProgramCodec], list[str]]:
         (those that are installed, a sentence for each that is not).
 
     Raises:
-        ConfigError: If there is no baseline of a name, or no such mode of it.
+        ConfigError: If there is no baseline of a name, or no such mode of it, or one is asked for twice.
     """
     entries = [entry.strip() for entry in (request or "").lower().split(",") if entry.strip()]
     if entries == ["all"]:
@@ -271,10 +271,11 @@ def find_baselines(request: str | None) -> tuple[list[ProgramCodec], list[str]]:
             raise ConfigError(
                 f"{family.title} has no mode {mode}; it has, among others, {', '.join(family.modes)}."
             )
-        if family.installed():
-            systems += [family(mode) for mode in modes]
-        else:
+        systems += [family(mode) for mode in modes]
+        if not family.installed():
             notes.append(f"{family.title} needs {family.needs} which is not on this machine.")
+    require_distinct([system.name for system in systems])  # whether they are installed or not
+    systems = [system for system in systems if system.installed()]
     if systems:
         titles = ", ".join(dict.fromkeys(system.title for system in systems))
         notes.append(
@@ -282,3 +283,14 @@ def find_baselines(request: str | None) -> tuple[list[ProgramCodec], list[str]]:
             "code, without containers, headers and the filling of last bytes."
         )
     return systems, list(dict.fromkeys(notes))
+
+
+def require_distinct(names: Sequence[str]) -> None:
+    """Refuse a report whose rows could not be told apart.
+
+    Raises:
+        ConfigError: If a name is there twice.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"Two rows of the report would be called {name}; name one of them.")

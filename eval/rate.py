@@ -23,7 +23,7 @@ from ..tokenizer.audio import read_audio, write_audio
 from ..tokenizer.codec import CodecModel
 from ..tokenizer.files import write_atomically
 from ..transmission.codes_stream import CHUNK_FRAMES
-from .baselines import find_baselines
+from .baselines import find_baselines, require_distinct
 from .codec import MAX_SECONDS, find_recordings
 from .journal import ItemJournal, stamp_of
 from .program_codec import ProgramCodec, processor_seconds
@@ -97,7 +97,7 @@ def evaluate_rate(
     """
     ways, notes = find_ways(codec, entropy, fine, chunk_frames)
     programmes, absent = find_baselines(baselines)
-    _require_distinct([*(way.name for way in ways), *(system.name for system in programmes)])
+    require_distinct([*(way.name for way in ways), *(system.name for system in programmes)])
     recordings, unusable = find_recordings(folder, split, limit)
     if scorers is None:
         scorers = installed_scorers(with_words=any(has_words(r.text) for r in recordings))
@@ -313,12 +313,6 @@ def _cost(sender: Sender, data: bytes, codes: NDArray[np.int64]) -> Row:
             coded <= (1 + MOST_OVER) * bits + MOST_OVER_BITS for coded, bits in pairs
         )
     return row
-
-
-def _require_distinct(names: Sequence[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"Two rows of the report would be called {name}; name one of them.")
 
 
 def _example_name(number: int, title: str, suffix: str) -> str:
