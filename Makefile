@@ -66,6 +66,7 @@ $(BIN)/python:
 # asked for any version, it would fetch the newest one with gigabytes of CUDA. A torch that is there stays.
 $(READY)/torch: | $(BIN)/python
 	@mkdir -p $(READY)
+	@echo "Installing packages into $(VENV), 1.7 GB in all, most of them torch: minutes without a word."
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) torch
 	@touch $@
 

@@ -117,8 +117,12 @@ def say(
     if listing is not None:
         lines = _listed(listing, line, out if resume else None, faults, phonemes)
     if lines:
+        from ..slm.sampling import SamplingConfig
         from ..slm.speak import Speaker
 
+        SamplingConfig.of(sampling)  # before the models are read, which takes longer
+        if listing is None and voice is not None:
+            _require_voice(voice)
         hearer = _hearer(recognizer) if transcribe or recognizer is not None else None
         front_end = GivenPhonemes() if phonemes else None
         if precision == "auto" and (listing is not None or candidates > 1):
@@ -159,6 +163,7 @@ def voice(
     from ..slm.speak import Speaker
     from ..slm.voice_file import save_voice
 
+    _require_voice(source)
     hearer = _hearer(recognizer) if transcribe or recognizer is not None else None
     speaker = Speaker.from_pretrained(model)
     prepared = speaker.prepare_voice(source, prompt_text=prompt_text, transcriber=hearer)
@@ -166,6 +171,18 @@ def voice(
     if hearer is not None and not prepared.vocabulary:
         typer.echo("What was heard does not fit the recording and was left out.", err=True)
     typer.echo(out)
+
+
+def _require_voice(path: Path) -> None:
+    """Refuse a prompt that is neither a recording nor a prepared voice, by its header."""
+    from ..slm.shipped import VOICE_SUFFIX
+    from ..slm.voice_file import load_voice
+    from ..tokenizer.audio import inspect_audio
+
+    if path.suffix == VOICE_SUFFIX:
+        load_voice(path)
+    else:
+        inspect_audio(path)
 
 
 class _Hearer:
@@ -208,7 +225,7 @@ class _Faults:
     def raise_any(self) -> None:
         if self.count:
             lines = "1 line was" if self.count == 1 else f"{self.count} lines were"
-            raise CorpusError(f"{lines} not spoken; all others are written.")
+            raise CorpusError(f"{lines} not spoken; the others, if any, are written.")
 
 
 def _spoken(text: str, phonemes: bool, where: str = "") -> str:

@@ -69,7 +69,11 @@ def train(
 @app.command()
 def finetune(
     recordings: Annotated[
-        str, typer.Argument(help="Transcribed recordings: any corpus that `prepare` reads.")
+        str,
+        typer.Argument(
+            help="Transcribed recordings: a folder of NAME.wav with NAME.txt, or any corpus that "
+            "`prepare` reads; two minutes or more."
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder for `say --model`.")],
     lora: Annotated[

@@ -63,10 +63,14 @@ def read_lines(
         CorpusError: If the file cannot be read or a line is not what it should be, with its number.
     """
     name = Path(path)
-    if not name.is_file() or name.stat().st_size > MAX_FILE_BYTES:
+    if not name.is_file():
         raise CorpusError(
-            f"{name} is no list of at most {MAX_FILE_BYTES >> 20} MiB; give a file of JSON lines, "
-            'such as {"text": "Hello."}.'
+            f"There is no file {name}; give a file of JSON lines, such as "
+            '{"text": "Any sentence of yours."}.'
+        )
+    if name.stat().st_size > MAX_FILE_BYTES:
+        raise CorpusError(
+            f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB and was not read; split the list."
         )
     try:
         texts = name.read_text(encoding="utf-8").split("\n")

@@ -36,8 +36,8 @@ def find_voice(prompt: str | os.PathLike[str] | None) -> Path:
     found = Path(name) if Path(name).is_file() else voices.get(name)
     if found is None:
         raise UnsupportedAudio(
-            f"The prompt {name!r} is neither a recording nor a shipped voice "
-            f"({', '.join(voices) or 'none'}); give one of them."
+            f"There is no file {name} to be the prompt, and no shipped voice of that name; give a "
+            f"recording, or one of {', '.join(voices) or 'none'}."
         )
     return found
 

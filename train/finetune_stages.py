@@ -127,8 +127,8 @@ def _require_speech(seconds: dict[str, float], least: float, where: str) -> None
     train, valid = seconds.get("train", 0.0), seconds.get("valid", 0.0)
     if train < least or not valid:
         raise CorpusError(
-            f"{where} {train:.0f} s to train on and {valid:.0f} s to validate on; at least "
-            f"{least:.0f} s and one recording are needed: add transcribed speech."
+            f"{where} {train:.0f} s to train on and {valid:.0f} s held out to validate on; at least "
+            f"{least:.0f} s to train on and one recording held out are needed: add transcribed speech."
         )
 
 

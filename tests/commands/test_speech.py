@@ -109,6 +109,21 @@ def test_lines_have_prompts_seeds_and_places_of_their_own(
         assert torch.allclose(read_audio(out / name, RATE), wanted, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["text", "voice", "option"])
+def test_what_a_header_tells_is_told_before_models_are_read(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Speaker, "from_pretrained", lambda *_, **__: pytest.fail("models read"))
+    file = tmp_path / ("p.safetensors" if kind == "voice" else "p.txt")
+    file.write_text("no sound")
+    options = ("--top-p", 3) if kind == "option" else ("--prompt", file)
+    done = call("say", "Hello.", *options, "--out", tmp_path / "out.wav")
+    assert done.exit_code == 1
+    assert ("top_p" if kind == "option" else str(file)) in done.stderr
+    if kind != "option":
+        assert call("voice", file, tmp_path / "v.safetensors").exit_code == 1
+
+
 def test_bad_lines_are_named_and_the_others_written(prompt: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "file").write_text("in the way")
@@ -126,7 +141,7 @@ def test_bad_lines_are_named_and_the_others_written(prompt: Path, tmp_path: Path
     told = done.stderr.splitlines()
     for number, line in zip((2, 3, 4, 5), told, strict=False):
         assert line.startswith("speechlm: ") and f"list.jsonl line {number}" in line
-    assert told[4:] == ["speechlm: 4 lines were not spoken; all others are written."]
+    assert told[4:] == ["speechlm: 4 lines were not spoken; the others, if any, are written."]
     written = [path.name for path in sorted((tmp_path / "out").glob("*.wav"))]
     assert written == ["0001.wav", "0006.wav"]
 
