@@ -103,6 +103,9 @@ def read_lines(
 def _line(text: str, where: str, folder: Path, default_out: str, default: Line) -> Line:
     try:
         raw: Any = json.loads(text)
+    except json.JSONDecodeError as error:  # whose own text counts lines of its own
+        fault = f"{error.msg} at character {error.colno}"
+        raise CorpusError(f"{where} is not JSON ({fault}); write one object a line.") from error
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{where} is not JSON ({error}); write one object a line.") from error
     if not isinstance(raw, dict) or "text" not in raw:
