@@ -96,19 +96,25 @@ def test_a_language_model_item_is_a_prompt_of_the_same_speaker_then_the_target(
     assert min(with_text, without_text) > 8
 
 
-def test_the_only_utterance_of_a_speaker_is_its_own_prompt_up_to_the_end_of_a_word(
-    corpus: Path, slm_config: Path, tmp_path: Path
-) -> None:
+def _alone(corpus: Path, out: Path) -> Path:
+    """Manifest of one utterance of several words of each of two speakers, tokenized in `alone`."""
     row = json.loads(corpus.read_text().splitlines()[0])
     lone = row | {"phonemes": "a b a b aaa", "durations_s": [row["seconds"] / 13] * 13}
     lone |= {"audio": str(corpus.parent / row["audio"])}
     rows = [lone | {"id": split, "speaker": split, "split": split} for split in ("train", "valid")]
-    manifest = tmp_path / "manifest.jsonl"
+    manifest = out / "manifest.jsonl"
     manifest.write_text("\n".join(map(json.dumps, rows)))
-    tokenize_manifest(manifest, tmp_path / "alone", codec=tiny_codec(), progress=False)
+    tokenize_manifest(manifest, out / "alone", codec=tiny_codec(), progress=False)
+    return manifest
+
+
+def test_the_only_utterance_of_a_speaker_is_its_own_prompt_up_to_the_end_of_a_word(
+    corpus: Path, slm_config: Path, tmp_path: Path
+) -> None:
+    _alone(corpus, tmp_path)
     wishes = [f"shards=['{tmp_path / 'alone'}']"]
     task = LanguageModelTask(read_run_config(slm_config, wishes, LanguageModelTraining))
-    whole = torch.tensor(task.symbols.encode(lone["phonemes"]))
+    whole = torch.tensor(task.symbols.encode(task.rows[0].phonemes))
     space = task.symbols.encode("a a")[2]
     lengths = set()
     for seed in range(40):
@@ -171,13 +177,7 @@ def test_behind_the_copy_of_a_prompt_speaks_the_original(
 def test_the_copied_beginning_of_an_utterance_is_the_prompt_of_its_rest(
     corpus: Path, slm_config: Path, tmp_path: Path
 ) -> None:
-    row = json.loads(corpus.read_text().splitlines()[0])
-    lone = row | {"phonemes": "a b a b aaa", "durations_s": [row["seconds"] / 13] * 13}
-    lone |= {"audio": str(corpus.parent / row["audio"])}
-    rows = [lone | {"id": split, "speaker": split, "split": split} for split in ("train", "valid")]
-    manifest = tmp_path / "manifest.jsonl"
-    manifest.write_text("\n".join(map(json.dumps, rows)))
-    tokenize_manifest(manifest, tmp_path / "alone", codec=tiny_codec(), progress=False)
+    manifest = _alone(corpus, tmp_path)
     wishes = [f"shards=['{tmp_path / 'alone'}']", *_copied(manifest, tmp_path, max_speed=1.0)]
     task = LanguageModelTask(read_run_config(slm_config, wishes, LanguageModelTraining))
     copied = TokenShards(tmp_path / "copied", split="train")
