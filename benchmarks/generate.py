@@ -136,13 +136,17 @@ class OurSteps:
         draws: bool,
     ) -> torch.Tensor:
         state = decoder.step(previous, pointer, pointer)
-        drawn = decoder.codes(state, uniforms, None, self.top_k) if draws else None
-        if drawn is None:
+        chosen = torch.stack([pointer] * len(self.top_k), 1)
+        if draws:
+            drawn = decoder.codes(state, uniforms, None, self.top_k)
+            if drawn is None:
+                raise RuntimeError("The codes of a frame are not drawn at once here.")
+            chosen = drawn[0]
+        else:
             for book in range(len(self.top_k)):
                 decoder.book_logits(book, state)
                 if book + 1 < len(self.top_k):
                     state = state + self.model.chosen.of_book(book, pointer)
-        chosen = torch.stack([pointer] * len(self.top_k), 1) if drawn is None else drawn[0]
         self.model.advance(state)
         return self.model.codes(chosen[:, :, None]).sum(1)[:, 0]
 

@@ -72,7 +72,7 @@ def finetune(
         str,
         typer.Argument(
             help="Transcribed recordings: a folder of NAME.wav with NAME.txt, or any corpus that "
-            "`prepare` reads; two minutes or more."
+            "`prepare` reads; more than a minute."
         ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder for `say --model`.")],

@@ -128,7 +128,7 @@ def draw(scores: Tensor, uniform: Tensor, most: float = LARGEST_UNIFORM) -> Tens
     Args:
         scores: `[B, V]` logits, -inf where a code is excluded.
         uniform: `[B]` in [0, 1).
-        most: Larger numbers are taken for this one.
+        most: Larger numbers are taken for this one; an argument, since TorchScript reads no globals.
 
     Returns:
         int64 `[B]`; the same uniform number gives the same code in any batch.

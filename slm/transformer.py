@@ -94,9 +94,8 @@ class KeyValueCache:
         for memory, heard in ((self.keys, past.keys), (self.values, past.values)):
             begun = memory[:, :, :, : past.length]
             begun[:, items] = heard[:, :, :, : past.length]
-            begun[:, ~items] = (
-                0.0  # whatever lies in new memory, such as NaN, passes through a mask
-            )
+            # whatever lies in new memory, such as NaN, would pass through a mask
+            begun[:, ~items] = 0.0
 
     def repeat(self, count: int) -> KeyValueCache:
         """A cache for `count` continuations of the only item of this one."""

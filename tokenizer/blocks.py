@@ -18,8 +18,9 @@ from torch.nn import functional as F
 
 from .prepared import Prepared, fused_linear, packed
 
-# For a handful of rows, matrix libraries take other kernels, which sum in another order.
-MIN_ROWS, MIN_FUSED_ROWS = 8, 4
+# For a handful of rows, matrix libraries take other kernels, which sum in another order: MKL for fewer
+# than 16 on Intel processors.
+MIN_ROWS, MIN_FUSED_ROWS = 16, 4
 
 # What each layer remembers of the blocks before, by layer.
 Carry = dict[nn.Module, Any]

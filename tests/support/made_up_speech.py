@@ -94,6 +94,7 @@ def trained_aligner(steps: int = 60) -> AlignerModel:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    model.context = 1.0  # as a model is that comes from a folder
     return model.eval()
 
 
