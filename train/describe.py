@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..tokenizer.blocks import MIN_ROWS, Carry
+from ..tokenizer.blocks import Carry
 from ..tokenizer.codec import CodecModel
 from ..tokenizer.config import CodecConfig
 from ..tokenizer.model_folder import config_from_mapping
@@ -260,20 +260,19 @@ def _token_model(
 
 
 def _codec_parts(model: CodecModel, frames: int) -> tuple[Part, ...]:
-    """Parts of the codec, with the arithmetic of `frames` frames in the middle of a signal.
+    """Parts of the codec, with the arithmetic of `frames` frames in the middle of one signal.
 
-    Blocks are counted once layers wait for nothing more: before that they have fewer outputs. As many
-    items as `linear` wants rows keep it from adding some of its own. (Attention makes the keys before a
-    block anew: in longer blocks it costs a little less than is said here.)
+    Blocks are counted once layers wait for nothing more: before that they have fewer outputs. (Attention
+    makes the keys before a block anew: in longer blocks it costs a little less than is said here; signals
+    decoded together share the spectrum of the source's noise.)
     """
     # not under no_grad, where products that are too thin for a matrix library are written as sums
     model.requires_grad_(False)
     config, carry = model.config, Carry()
-    batch, hop = MIN_ROWS, config.hop_length
     left, right = model.encoder.margins
-    waveform = torch.zeros(batch, left + frames * hop + right)
-    latent = torch.zeros(batch, frames, config.latent_size)
-    mask = torch.ones(batch, frames, 1, dtype=torch.bool)
+    waveform = torch.zeros(1, left + frames * config.hop_length + right)
+    latent = torch.zeros(1, frames, config.latent_size)
+    mask = torch.ones(1, frames, 1, dtype=torch.bool)
 
     def encode() -> Tensor:
         return model.encoder.block(waveform, mask, carry)[0]
@@ -292,7 +291,7 @@ def _codec_parts(model: CodecModel, frames: int) -> tuple[Part, ...]:
         for _ in range(1 + wait // frames):
             run()
         macs, transforms = _macs(run)
-        rate = config.frame_rate_hz / (batch * frames)
+        rate = config.frame_rate_hz / frames
         found.append(Part(name, size, macs * rate, transforms * rate))
     return tuple(found)
 
