@@ -46,6 +46,8 @@ class RunSettings(Strict):
         num_threads: Of torch on a CPU; 0 leaves torch's choice.
         num_workers: Data loading processes; 0 loads in the training process.
         log_every, validate_every, checkpoint_every: Steps between.
+        validate_first: Whether the weights are validated before the first step: what they can do
+            where training goes on from others.
         keep_checkpoints: How many stay on disk.
         keep_best: Whether the averaged weights of the lowest held-out loss are kept, and exported in
             place of the newest: few data are soon learned by heart.
@@ -69,6 +71,7 @@ class RunSettings(Strict):
     num_workers: int = Field(0, ge=0)
     log_every: int = Field(20, ge=1)
     validate_every: int = Field(500, ge=1)
+    validate_first: bool = False
     checkpoint_every: int = Field(500, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
     keep_best: bool = False

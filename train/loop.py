@@ -46,6 +46,7 @@ RESUMABLE = {
     "num_workers",
     "log_every",
     "validate_every",
+    "validate_first",
     "checkpoint_every",
     "keep_checkpoints",
     "keep_best",
@@ -219,6 +220,8 @@ class Trainer:
             disable=not accelerator.is_main_process,
             mininterval=5,
         )
+        if settings.validate_first and not self.step:
+            self._validate(model)
         began, timed = time.monotonic(), self.step
         rival = self.rival
         trained = [model] if rival is None else [model, rival.wrapped]

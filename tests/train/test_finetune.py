@@ -109,6 +109,7 @@ def test_what_comes_out_speaks_and_has_learned(
     ]
     assert any("12 recordings, 0 rejected" in line for line in told)
     assert any("12 aligned, 0 refused" in line for line in told)
+    assert any("held-out loss" in line and " at step 0, " in line for line in told)
     before, after = weights(models), weights(tmp_path / "out")
     assert any(not torch.equal(before[name], after[name]) for name in before)
     assert (tmp_path / "out" / "ar" / "adapter").is_dir() == lora
@@ -152,7 +153,7 @@ def test_a_second_call_goes_on_and_other_settings_begin_anew(
     tune(plan)
     assert all(torch.equal(value, first[name]) for name, value in weights(plan.out).items())
     told = tune(replace(plan, steps=4))
-    assert any("at step 2, " in line and line.endswith("which is exported") for line in told)
+    assert any("at step 4; " in line and line.endswith("which is exported") for line in told)
     assert {path: path.stat().st_mtime_ns for path in plan.work.glob("*/*.parquet")} == shards
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["split"] == "train"] == [1, 2, 3, 4]
