@@ -12,6 +12,7 @@ from .options import CodecFolder, Limit, Seed
 
 app = typer.Typer(rich_markup_mode=None)
 
+_TOLD = ("sentences", "wer", "similarity_to_prompt", "mos")  # of each system, in the terminal
 
 evaluation = typer.Typer(
     help="Measure a codec, its books or a speaker: `codec`, `rate`, `loss`, `probes` or `tts`.",
@@ -160,7 +161,9 @@ def evaluate_loss_command(
 
 @evaluation.command("tts")
 def evaluate_tts_command(
-    listing: Annotated[Path, typer.Argument(metavar="LIST", help="JSON lines: text, prompt.")],
+    listing: Annotated[
+        Path, typer.Argument(metavar="LIST", help='JSON lines: {"text": …, "prompt": …}.')
+    ],
     out: Annotated[Path, typer.Argument(help="Report folder.")],
     model: Annotated[
         Path | None, typer.Option(help="Model folder; the shipped models if not given.")
@@ -185,7 +188,7 @@ def evaluate_tts_command(
     from ..eval.tts import evaluate_tts
     from ..slm.speak import Speaker
 
-    evaluate_tts(
+    report = evaluate_tts(
         listing,
         out,
         speaker=Speaker.from_pretrained(model, precision=precision),
@@ -195,6 +198,11 @@ def evaluate_tts_command(
         num_candidates=candidates,
         keep_sounds=keep_sounds,
     )
+    for row in report["tables"]["systems"]:
+        told = (f"{name} {row[name]:.3g}" for name in _TOLD if row.get(name) is not None)
+        typer.echo(f"{row['system']}: {', '.join(told)}")
+    for note in report["notes"]:
+        typer.echo(note, err=True)
     typer.echo(out)
 
 

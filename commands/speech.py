@@ -170,6 +170,8 @@ def voice(
     save_voice(prepared, out)
     if hearer is not None and not prepared.vocabulary:
         typer.echo("What was heard does not fit the recording and was left out.", err=True)
+    if prepared.note:
+        typer.echo(prepared.note, err=True)
     typer.echo(out)
 
 

@@ -212,7 +212,7 @@ def pitch_tracker(sampling_rate: int) -> PitchTracker:
         import pyworld
     except ImportError as error:
         raise MissingExtra(
-            "Pitch tracks need pyworld; install the extra `pitch` (pip install '.[pitch]' in a checkout)."
+            "Pitch tracks need pyworld; install the extra `pitch` (pip install -e '.[pitch]' in a checkout)."
         ) from error
     low, high = PITCH_RANGE_HZ
 

@@ -151,6 +151,11 @@ def require_dataset(folder: Path) -> Path:
     Raises:
         CorpusError: If there is none.
     """
+    if not folder.is_dir():
+        raise CorpusError(
+            f"There is no token dataset {folder}; give the folder that `speechlm tokenize` wrote "
+            "(a recipe names its own under `shards`: --set 'shards=[FOLDER]')."
+        )
     if not (folder / INDEX_NAME).is_file():
         raise CorpusError(
             f"{folder} is no finished token dataset ({INDEX_NAME} is missing); "

@@ -109,8 +109,10 @@ def _parse(line: bytes, folder: Path, default_id: str) -> Sentence:
         )
     if wrong := sorted(k for k, v in row.items() if k != "cut_s" and not isinstance(v, str)):
         raise CorpusError(f"{', '.join(wrong)} must be a string.")
-    if not row.get("text", "").strip() or not row.get("prompt"):
-        raise CorpusError("the text or the prompt is missing or empty.")
+    if not row.get("text", "").strip():
+        raise CorpusError("the text is missing or empty.")
+    if not row.get("prompt"):
+        raise CorpusError("the prompt is missing or empty; name a recording or a shipped voice.")
     named = {
         key: resolve_audio(row[key], folder) for key in ("prompt", "reference") if row.get(key)
     }

@@ -41,7 +41,7 @@ _ACRONYM = re.compile(r"([A-Z]{2,3}|[B-DF-HJ-NP-TV-XZ]{4,})('?s)?")
 _VOWELS = frozenset("aeiouæɐɑɒɔəɚɛɜɪʊʌᵻ")
 _NOTE = (
     "The phonemes extra is not installed: the built-in letter-to-phoneme model is used "
-    "(pip install '.[phonemes]' in a checkout)."
+    "(pip install -e '.[phonemes]' in a checkout)."
 )
 
 
@@ -188,7 +188,7 @@ class LetterPhonemes:
         if language != "en-us":
             raise MissingExtra(
                 f"The built-in letter-to-phoneme model speaks en-us, not {language}; "
-                "install the extra `phonemes` for espeak-ng (pip install '.[phonemes]' in a checkout)."
+                "install the extra `phonemes` for espeak-ng (pip install -e '.[phonemes]' in a checkout)."
             )
         folder = importlib.resources.files(str(__package__)) / "weights" / "letters"
         return cls.from_folder(folder, note=_NOTE)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CorpusError, SpeechLMError, UnsupportedAudio
+from ..errors import CorpusError, SpeechLMError, UnsupportedAudio, UnsupportedText
 from ..tokenizer.paths import require_audio_suffix
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .prompt import Voice
 
 MAX_FILE_BYTES = 64 << 20
+_WANTED = 'write one object a line, such as {"text": "Hello."}.'
 _STRINGS = ("text", "prompt", "voice", "prompt_text", "out")
 
 
@@ -40,6 +41,13 @@ class Line:
     seed: int = 0
     out: str | None = None
     where: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise UnsupportedText(
+                f"A text to speak is a string, not {type(self.text).__name__}; "
+                "`say_many` speaks several."
+            )
 
 
 def read_lines(
@@ -105,9 +113,9 @@ def _line(text: str, where: str, folder: Path, default_out: str, default: Line) 
         raw: Any = json.loads(text)
     except json.JSONDecodeError as error:  # whose own text counts lines of its own
         fault = f"{error.msg} at character {error.colno}"
-        raise CorpusError(f"{where} is not JSON ({fault}); write one object a line.") from error
+        raise CorpusError(f"{where} is not JSON ({fault}); {_WANTED}") from error
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{where} is not JSON ({error}); write one object a line.") from error
+        raise CorpusError(f"{where} is not JSON ({error}); {_WANTED}") from error
     if not isinstance(raw, dict) or "text" not in raw:
         raise CorpusError(f'{where} has no "text"; write an object such as {{"text": "Hello."}}.')
     if unknown := sorted(set(raw) - {*_STRINGS, "seed"}):

@@ -84,7 +84,7 @@ def _espeak_backend(language: str) -> Any:
         from phonemizer.backend.espeak.wrapper import EspeakWrapper
     except ImportError as error:
         raise MissingExtra(
-            "Phonemes by espeak-ng need the extra `phonemes`: pip install '.[phonemes]' in a checkout."
+            "Phonemes by espeak-ng need the extra `phonemes`: pip install -e '.[phonemes]' in a checkout."
         ) from error
     quiet = logging.getLogger("speechlm.phonemizer")
     quiet.setLevel(logging.ERROR)  # it warns at each word that espeak joins with the next one

@@ -56,6 +56,17 @@ class Voice:
                 f"{list(self.pointer.shape)}; prepare the voice from its recording again."
             )
 
+    @property
+    def note(self) -> str:
+        """What the user should know of it; empty if nothing."""
+        seconds = self.codes.shape[-1] / self.identity.frame_rate_hz
+        if seconds >= SHORTEST_CUT_SECONDS:
+            return ""
+        return (
+            f"The prompt holds {seconds:.1f} s of speech; "
+            f"a voice is followed well from {SHORTEST_CUT_SECONDS:.0f} s on."
+        )
+
     @classmethod
     def without_text(cls, codes: Tensor, identity: CodecIdentity) -> Voice:
         """A voice whose transcript is not known: int64 `[K, P]`."""

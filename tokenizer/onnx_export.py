@@ -43,7 +43,7 @@ def export_onnx(codec: CodecModel, folder: Path) -> None:
     if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript")):
         raise MissingExtra(
             "ONNX export needs the packages onnx and onnxscript; "
-            "install them with `pip install '.[export]'` in a checkout."
+            "install them with `pip install -e '.[export]'` in a checkout."
         )
     config, identity = codec.config, codec.identity
     waveform = torch.zeros(2, 5 * config.hop_length + 1)

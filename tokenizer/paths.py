@@ -82,7 +82,8 @@ def require_audio_target(path: _Path) -> Path:
         UnsupportedAudio: If the suffix is unknown or the folder does not exist.
     """
     target = Path(path)
-    require_audio_suffix(target.suffix)
+    if not target.is_dir():
+        require_audio_suffix(target.suffix)
     try:
         return require_target(target)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -11,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..errors import ConfigError
 from .refusals import not_yaml, refusals
 
+RECIPE_FOLDER = (
+    Path(str(files(__package__.rpartition(".")[0]))) / "configs"
+)  # installed with the package
 SHIPPED = "shipped"  # where a folder of weights is asked for: those that come with speechlm
 
 
@@ -262,6 +266,18 @@ _MARKS = {
 }
 
 
+def _find_recipe(path: Path) -> Path:
+    """A file, or else one of the recipes that are installed with the package, by its name there."""
+    if path.is_file():
+        return path
+    name = path.relative_to(RECIPE_FOLDER.name) if path.parts[:1] == (RECIPE_FOLDER.name,) else path
+    if not (RECIPE_FOLDER / name).is_file():
+        raise ConfigError(
+            f"There is no recipe {path}; give a YAML file, or the name of one in {RECIPE_FOLDER}."
+        )
+    return RECIPE_FOLDER / name
+
+
 def read_run_config(path: Path, overrides: list[str], kind: type[_Config]) -> _Config:
     """Read a YAML file and apply `key.path=value` overrides (values are YAML too).
 
@@ -269,8 +285,7 @@ def read_run_config(path: Path, overrides: list[str], kind: type[_Config]) -> _C
         ConfigError: If the file is missing or not a mapping, is a recipe of another kind, an
             override has no `=`, or a key or value is refused; all refusals are named at once.
     """
-    if not path.is_file():
-        raise ConfigError(f"There is no configuration {path}; see the configs folder for recipes.")
+    path = _find_recipe(path)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 
 from ..data_prep.output import require_results_folder
@@ -19,7 +18,7 @@ from ..data_prep.splits import assign_splits
 from ..errors import ConfigError, CorpusError
 from ..slm.shipped import shipped_models
 from ..tokenizer.paths import require_model_folder
-from .config import SHIPPED, LanguageModelTraining, read_run_config
+from .config import RECIPE_FOLDER, SHIPPED, LanguageModelTraining, read_run_config
 from .recipe import check_recipe, with_start
 
 VALID_SHARE = 0.1
@@ -64,7 +63,7 @@ class FineTuning:
     def recipe(self) -> Path:
         """The training recipe, one of those that are installed with the package."""
         name = "ar-lora.yaml" if self.lora else "ar-finetune.yaml"
-        return Path(str(files(__package__.rpartition(".")[0]))) / "configs" / name
+        return RECIPE_FOLDER / name
 
     @property
     def source(self) -> str:

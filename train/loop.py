@@ -350,9 +350,8 @@ class Trainer:
         if steps:
             line["seconds_per_step"] = seconds / steps
         self.files.log(line)
-        tqdm.write(
-            json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()})
-        )
+        shown = {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in line.items()}
+        tqdm.write(json.dumps(shown))
 
 
 def _picture(audio: Any) -> Any:

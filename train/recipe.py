@@ -113,7 +113,7 @@ def require_peft() -> None:
     """
     if find_spec("peft") is None:
         raise MissingExtra(
-            "Training with `lora` needs peft; install it with: pip install '.[lora]' in a checkout."
+            "Training with `lora` needs peft; install it with: pip install -e '.[lora]' in a checkout."
         )
 
 

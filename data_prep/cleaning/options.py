@@ -126,5 +126,5 @@ class CleaningOptions:
         for module, step, asked in needs:
             if asked and importlib.util.find_spec(module) is None:
                 raise MissingExtra(
-                    f"{step} needs the extra `clean`: pip install '.[clean]' in a checkout."
+                    f"{step} needs the extra `clean`: pip install -e '.[clean]' in a checkout."
                 )

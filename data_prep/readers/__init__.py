@@ -11,7 +11,7 @@ from ...errors import ConfigError, CorpusError
 from .collection import CollectionReader, within
 from .common_voice import CommonVoiceReader
 from .dataset import DatasetReader, is_hub_name
-from .entry import CorpusReader, Recording, Rejection
+from .entry import AUDIO_SUFFIXES, CorpusReader, Recording, Rejection
 from .folder import FolderReader
 from .json_lines import JsonLinesReader
 from .kaldi import KaldiReader
@@ -104,6 +104,8 @@ def _read_one(
         if layout in (None, reader.name) and reader.accepts(corpus):
             break
     else:
+        if corpus.is_file() and corpus.suffix.lower() in AUDIO_SUFFIXES:
+            raise CorpusError(f"{corpus} is one recording; give a folder of recordings.")
         raise CorpusError(
             f"{corpus} has no known layout; give a folder of recordings, a JSONL, CSV or TSV list, "
             "a Parquet file or hf://owner/name, and unpack archives first."

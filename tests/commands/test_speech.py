@@ -35,7 +35,7 @@ class Letters:
 class Hears:
     """A recognizer that always hears the same."""
 
-    words = "abc defghij"
+    words = "abc defghij klmno pqrst uvwxyz"
 
     def transcribe(self, waveform: torch.Tensor, sampling_rate: int) -> str:
         return self.words
@@ -72,7 +72,7 @@ def loads(speaker: Speaker, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, A
 @pytest.fixture
 def prompt(tmp_path: Path) -> Path:
     path = tmp_path / "prompt.wav"
-    soundfile.write(path, voice(RATE // 2 + 1600).numpy(), RATE)
+    soundfile.write(path, voice(2 * RATE + 1600).numpy(), RATE)
     return path
 
 
@@ -224,8 +224,14 @@ def test_a_prompt_is_heard_only_if_asked(
     recognizer = ("--recognizer", tmp_path)
     made, plain = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     heard = call("voice", prompt, made, "--transcribe", *recognizer)
-    assert heard.exit_code == 0 and "Heard in the prompt: 'abc defghij'" in heard.stderr
-    assert load_voice(made).symbols.tolist() == speaker.encode("abc defghij").tolist()
+    assert (
+        heard.exit_code == 0
+        and "Heard in the prompt: 'abc defghij klmno pqrst uvwxyz'" in heard.stderr
+    )
+    assert (
+        load_voice(made).symbols.tolist()
+        == speaker.encode("abc defghij klmno pqrst uvwxyz").tolist()
+    )
     assert call("voice", prompt, plain).stderr == ""
     assert len(load_voice(plain).symbols) == 1
 

@@ -14,8 +14,8 @@ from speechlm.eval.listing import Sentence, read_listing, write_listing
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
-        ({"text": " ", "prompt": "a.wav"}, "text or the prompt is missing"),
-        ({"text": "yes"}, "text or the prompt is missing"),
+        ({"text": " ", "prompt": "a.wav"}, "the text is missing"),
+        ({"text": "yes"}, "the prompt is missing"),
         ({"text": "yes", "prompt": "gone.wav"}, "gone.wav does not exist"),
         ({"text": "yes", "prompt": "a.wav", "reference": "gone.wav"}, "gone.wav does not exist"),
         ({"text": "yes", "prompt": "../a.wav"}, "leaves the folder"),

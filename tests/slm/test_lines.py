@@ -72,6 +72,11 @@ def test_a_list_that_cannot_be_spoken_is_refused(line, sentence, tmp_path):
         read_lines(path)
 
 
+def test_several_texts_at_once_are_refused():
+    with pytest.raises(UnsupportedText, match="say_many"):
+        Line(["Hello.", "And good bye."])
+
+
 def test_bad_lines_are_told_and_the_others_read(tmp_path):
     path = tmp_path / "list.jsonl"
     path.write_text('{"text": "One."}\n\n{"text": 2}\n{"txt": "Three."}\n{"text": "Four."}\n')

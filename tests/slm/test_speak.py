@@ -62,6 +62,12 @@ def test_a_sentence_in_the_voice_of_a_file(speaker, tmp_path):
     assert speech.notes == [Letters.note]
 
 
+def test_a_prompt_of_a_moment_is_told(speaker):
+    assert speaker.prepare_voice(voice(2 * RATE)).note == ""
+    speech = speaker.say("Hello.", voice(RATE))
+    assert any("holds 1.0 s of speech" in note for note in speech.notes)
+
+
 def test_the_seed_decides(speaker):
     prompt = voice(2 * RATE)
     first, again, other = (speaker.say("Hello there.", prompt, seed=s).waveform for s in (1, 1, 2))
