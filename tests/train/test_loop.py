@@ -162,7 +162,7 @@ def test_a_run_started_before_a_key_existed_goes_on(codec_config: Path, tmp_path
 
 
 def test_missing_configuration_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no configuration"):
+    with pytest.raises(ConfigError, match="no recipe"):
         run_training("slm", tmp_path / "none.yaml", [])
 
 
