@@ -76,9 +76,7 @@ def prepare_lines(
                 raise told from error
             on_error(place, told)
             continue
-        voice = voices[key]
-        note = " ".join(each for each in (note, voice.note) if each)
-        jobs.append([Job(text, voice, line.seed, i, note) for i, text in enumerate(texts)])
+        jobs.append([Job(text, voices[key], line.seed, i, note) for i, text in enumerate(texts)])
     return jobs
 
 

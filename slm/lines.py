@@ -88,7 +88,7 @@ def read_lines(
     written: dict[str, int] = {}
     filled = [(number, text) for number, text in enumerate(texts, start=1) if text.strip()]
     if not filled:
-        raise CorpusError(f"{name} holds no line to speak; write one JSON object a line.")
+        raise CorpusError(f"{name} holds no line to speak; {_WANTED}")
     for place, (number, text) in enumerate(filled, start=1):
         where = f"{name} line {number}"
         try:
@@ -117,7 +117,7 @@ def _line(text: str, where: str, folder: Path, default_out: str, default: Line) 
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{where} is not JSON ({error}); {_WANTED}") from error
     if not isinstance(raw, dict) or "text" not in raw:
-        raise CorpusError(f'{where} has no "text"; write an object such as {{"text": "Hello."}}.')
+        raise CorpusError(f'{where} has no "text"; {_WANTED}')
     if unknown := sorted(set(raw) - {*_STRINGS, "seed"}):
         raise CorpusError(
             f"{where} has the unknown key {unknown[0]!r}; "

@@ -276,10 +276,10 @@ class Speaker:
 
         spoken = generate_lines(jobs, per_batch, generate)
         # a line without fault has at least one sentence
-        notes = [line[0].note for line in jobs]
+        notes = [(line[0].voice.note, line[0].note) for line in jobs]
         return (
-            self._speech(sentences, seconds, note)
-            for (sentences, seconds), note in zip(spoken, notes, strict=True)
+            self._speech(sentences, seconds, told)
+            for (sentences, seconds), told in zip(spoken, notes, strict=True)
         )
 
     def speak_stream(
@@ -379,7 +379,7 @@ class Speaker:
         rate = self.codec.identity.frame_rate_hz
         return None if max_seconds is None else max(1, round(max_seconds * rate))
 
-    def _speech(self, spoken: Sequence[Generation], seconds: float, note: str) -> Speech:
+    def _speech(self, spoken: Sequence[Generation], seconds: float, told: Sequence[str]) -> Speech:
         began = time.perf_counter()
         identity = self.codec.identity
         codes = join_codes([s.codes for s in spoken], identity.frame_rate_hz)
@@ -388,7 +388,7 @@ class Speaker:
         edges = SoftEdges(self.sampling_rate)
         is_cut = any(s.finish_reason == "length" for s in spoken)
         own = self.front_end.note if self.front_end is not None else None
-        notes = [each for each in (own, note) if each]
+        notes = [each for each in (own, *told) if each]
         if is_cut:
             notes.append("The speech was cut at its length limit; raise it, or use another seed.")
         return Speech(

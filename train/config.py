@@ -12,9 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..errors import ConfigError
 from .refusals import not_yaml, refusals
 
-RECIPE_FOLDER = (
-    Path(str(files(__package__.rpartition(".")[0]))) / "configs"
-)  # installed with the package
+# Installed with the package.
+RECIPE_FOLDER = Path(str(files(__package__.rpartition(".")[0]))) / "configs"
 SHIPPED = "shipped"  # where a folder of weights is asked for: those that come with speechlm
 
 
@@ -279,7 +278,7 @@ def _find_recipe(path: Path) -> Path:
 
 
 def read_run_config(path: Path, overrides: list[str], kind: type[_Config]) -> _Config:
-    """Read a YAML file and apply `key.path=value` overrides (values are YAML too).
+    """Read a YAML file, or a shipped recipe by name, and apply `key.path=value` overrides (YAML too).
 
     Raises:
         ConfigError: If the file is missing or not a mapping, is a recipe of another kind, an
