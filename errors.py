@@ -49,3 +49,7 @@ class MissingExtra(SpeechLMError):
 
 class CorruptWeights(SpeechLMError):
     """A model folder whose tensors have wrong names, wrong shapes or values that are not finite."""
+
+
+class Stopped(SpeechLMError):
+    """A run that was asked to stop (Ctrl-C, SIGTERM) and has kept what it did."""

@@ -23,13 +23,14 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from ..errors import ConfigError, SpeechLMError
+from ..errors import ConfigError, SpeechLMError, Stopped
 from ..tokenizer.files import write_atomically
 from ..tokenizer.memory import keep_freed_memory, return_freed_memory
 from .batches import Draw, DurationBatches
 from .checkpoint import AveragedWeights, RunFolder
 from .codec_recipe import AdversarialSettings
 from .config import RunSettings, Strict
+from .interrupt import StopRequest, stop_requests
 from .optimizer import model_optimizer
 from .rival import Rival
 from .schedule import learning_rate
@@ -127,6 +128,7 @@ class Trainer:
             ConfigError: If the folder holds another run, the run's data has changed, a step would take
                 another number of batches, or the model cannot be trained as the settings ask.
             SpeechLMError: If the loss stops being finite.
+            Stopped: If the process was asked to stop; a checkpoint keeps all that was done.
         """
         settings, accelerator = self.settings, self.accelerator
         if accelerator.is_main_process:
@@ -160,8 +162,14 @@ class Trainer:
         progress = self._resume()
         sampler.epoch, sampler.start = progress.get("epoch", 0), progress.get("batch", 0)
         self.writer = SummaryWriter(str(self.files.folder / "tensorboard"), purge_step=self.step)
-        self._train(model, optimizer, loader, sampler)
+        with stop_requests() as request:
+            self._train(model, optimizer, loader, sampler, request)
         self.writer.close()
+        if self.step < settings.total_steps:
+            raise Stopped(
+                f"Stopped at step {self.step} of {settings.total_steps}, which {self.files.folder} "
+                "keeps; the same command goes on from there."
+            )
 
     @property
     def is_sharded(self) -> bool:
@@ -211,7 +219,12 @@ class Trainer:
         return progress
 
     def _train(
-        self, model: nn.Module, optimizer: Any, loader: Any, sampler: DurationBatches
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        loader: Any,
+        sampler: DurationBatches,
+        request: StopRequest,
     ) -> None:
         settings, accelerator = self.settings, self.accelerator
         bar = tqdm(
@@ -226,7 +239,8 @@ class Trainer:
         rival = self.rival
         trained = [model] if rival is None else [model, rival.wrapped]
         model.train()
-        while self.step < settings.total_steps:
+        ends = self.step >= settings.total_steps
+        while not ends:
             consumed = sampler.start
             for number, batch in enumerate(loader):
                 self._seed(number % settings.accumulation)
@@ -274,9 +288,13 @@ class Trainer:
                 if self.step % settings.validate_every == 0 or self.step == settings.total_steps:
                     self._validate(model)
                     began = time.monotonic()
-                if self.step % settings.checkpoint_every == 0 or self.step == settings.total_steps:
+                if request.asked:
+                    accelerator.set_trigger()
+                # one rank that was asked stops them all, after the same step
+                ends = accelerator.check_trigger() or self.step >= settings.total_steps
+                if self.step % settings.checkpoint_every == 0 or ends:
                     self._checkpoint(sampler, consumed)
-                if self.step >= settings.total_steps:
+                if ends:
                     break
             else:
                 sampler.epoch, sampler.start = sampler.epoch + 1, 0

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from speechlm.errors import ConfigError
+from speechlm.errors import ConfigError, Stopped
 from speechlm.slm.autoregressive import AutoregressiveModel
 from speechlm.tokenizer.codec import load_codec
 from speechlm.tokenizer.model_folder import load_model
@@ -85,6 +85,38 @@ def test_figures_logged_across_a_stop_are_the_undisturbed_ones(
         patch.setattr(LanguageModelTask, "before_step", stop)
         run_training("slm", slm_config, often, tmp_path / "stopped")
     assert_same_run(whole, run_training("slm", slm_config, often, tmp_path / "stopped"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_keeps_every_step_and_goes_on(
+    slm_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    rare = ["run.checkpoint_every=100"]
+    whole = run_training("slm", slm_config, rare, tmp_path / "whole")
+    before, going = signal.getsignal(number), LanguageModelTask.before_step
+
+    def ask(task: LanguageModelTask, step: int) -> None:
+        going(task, step)
+        if step == 4:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="at step 5 of"):
+        patch.setattr(LanguageModelTask, "before_step", ask)
+        run_training("slm", slm_config, rare, tmp_path / "stopped")
+    assert signal.getsignal(number) is before
+    assert_same_run(whole, run_training("slm", slm_config, rare, tmp_path / "stopped"))
+
+
+def test_asked_twice_it_stops_at_once(
+    slm_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(task: LanguageModelTask, step: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(LanguageModelTask, "before_step", ask)
+    with pytest.raises(KeyboardInterrupt):
+        run_training("slm", slm_config, [], tmp_path / "run")
 
 
 def test_killed_at_random_moments_it_ends_as_the_undisturbed_run(

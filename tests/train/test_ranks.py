@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -23,12 +25,16 @@ ROOT = Path(__file__).resolve().parents[2]
 EVERY = ["batch_frames=150", "run.log_every=1", "run.checkpoint_every=3"]
 
 
-def launch(config: Path, run: Path, *overrides: str, **environment: str) -> None:
-    """Two ranks on this machine's processors."""
+def ranks(config: Path, run: Path, *overrides: str) -> list[str]:
+    """The command that trains on two ranks on this machine's processors."""
     worker = Path(__file__).with_name("rank_worker.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    return [*command, str(worker), str(config), str(run), *overrides]
+
+
+def launch(config: Path, run: Path, *overrides: str, **environment: str) -> None:
     done = subprocess.run(
-        [*command, str(worker), str(config), str(run), *overrides],
+        ranks(config, run, *overrides),
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
         text=True,
@@ -62,6 +68,28 @@ def test_two_ranks_are_one_at_the_same_batch_and_go_on_as_one(
         assert mine == pytest.approx(theirs, abs=2e-4)
     for name, value in state(one).items():
         assert torch.allclose(state(tmp_path / "two")[name], value, atol=2e-4), name
+
+
+@pytest.mark.slow
+def test_asked_to_stop_the_ranks_keep_the_same_step(slm_config: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    long = [*EVERY, "run.total_steps=5000", "run.checkpoint_every=5000", "run.validate_every=5000"]
+    process = subprocess.Popen(
+        ranks(slm_config, run, *long),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 300
+    while not (run / "metrics.jsonl").is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert "Stopped at step" in process.communicate(timeout=300)[1]
+    (kept,) = (run / "checkpoints").glob("step-*")
+    stopped = int(kept.name.removeprefix("step-"))
+    assert curve(run)[-1][0] == stopped
+    launch(slm_config, run, *long, f"run.total_steps={stopped + 2}")
+    assert [step for step, _ in curve(run)] == list(range(1, stopped + 3))
 
 
 @pytest.mark.slow
