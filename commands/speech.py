@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..slm.lines import Line
+    from ..slm.prompt import Voice
     from ..slm.speak import Speaker
     from ..slm.transcribe import Transcriber
 
@@ -168,11 +169,16 @@ def voice(
     speaker = Speaker.from_pretrained(model)
     prepared = speaker.prepare_voice(source, prompt_text=prompt_text, transcriber=hearer)
     save_voice(prepared, out)
+    _tell(prepared, hearer)
+    typer.echo(out)
+
+
+def _tell(prepared: Voice, hearer: Transcriber | None) -> None:
+    """Say what is to be known of a voice before it speaks."""
     if hearer is not None and not prepared.vocabulary:
         typer.echo("What was heard does not fit the recording and was left out.", err=True)
     if prepared.note:
         typer.echo(prepared.note, err=True)
-    typer.echo(out)
 
 
 def _require_voice(path: Path) -> None:
@@ -314,6 +320,7 @@ def _stream(speaker: Speaker, line: Line, out: Path, options: dict[str, Any]) ->
 
     hearer = options.pop("transcriber")
     prepared = speaker.prepare_voice(line.prompt, prompt_text=line.prompt_text, transcriber=hearer)
+    _tell(prepared, hearer)
     begun = perf_counter()
     first = None
     samples = 0

@@ -33,7 +33,7 @@ def find_voice(prompt: str | os.PathLike[str] | None) -> Path:
     """
     voices = shipped_voices()
     name = next(iter(voices), "") if prompt is None else os.fspath(prompt)
-    found = Path(name) if Path(name).is_file() else voices.get(name)
+    found = Path(name) if Path(name).is_file() else voices.get(name.lower())
     if found is None and Path(name).is_dir():
         raise UnsupportedAudio(f"{name} is a folder; name one recording in it as the prompt.")
     if found is None:

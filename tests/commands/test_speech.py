@@ -184,6 +184,14 @@ def test_a_stream_is_written_in_every_format(prompt: Path, tmp_path: Path, suffi
     assert len(read_audio(out, RATE)) > RATE // 10
 
 
+@pytest.mark.parametrize("more", [[], ["--stream"]])
+def test_a_short_prompt_is_told_once(tmp_path: Path, more: list[str]) -> None:
+    short = tmp_path / "short.wav"
+    soundfile.write(short, voice(RATE * 6 // 5).numpy(), RATE)
+    done = call("say", "Hello.", "--prompt", short, "--out", tmp_path / "a.wav", *more)
+    assert done.exit_code == 0 and done.stderr.count("s of speech") == 1
+
+
 def test_the_precision_is_passed_on(
     prompt: Path, tmp_path: Path, loads: list[dict[str, Any]]
 ) -> None:

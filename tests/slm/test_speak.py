@@ -20,7 +20,7 @@ from speechlm.slm.config import AutoregressiveConfig, NonAutoregressiveConfig
 from speechlm.slm.nonautoregressive import NonAutoregressiveModel
 from speechlm.slm.prompt import Voice, read_prompt
 from speechlm.slm.runtime import precision_of, usual_precision
-from speechlm.slm.speak import Speaker, shipped_voices
+from speechlm.slm.speak import Speaker, find_voice, shipped_voices
 from speechlm.tokenizer.model_folder import save_model
 
 RATE = 16_000
@@ -256,3 +256,4 @@ def test_shipped_voices_are_recordings_by_name():
     for name, path in shipped_voices().items():
         assert path.suffix == ".opus" and path.stem == name
         assert 2 <= len(read_prompt(path, RATE)) / RATE <= 4
+        assert find_voice(name.title()) == path
