@@ -25,7 +25,7 @@ demo: $(READY)/core ## Speak a sentence in a shipped voice: WAV, spectrogram, nu
 test: $(READY)/dev ## Run the tests
 	@$(MAKE) --no-print-directory $(READY)/measures || \
 		echo "pesq and pyworld did not install (they need a C compiler): their tests are skipped."
-	$(BIN)/pytest tests -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)/dev ## Check style
 	$(BIN)/ruff check .
