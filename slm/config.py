@@ -7,6 +7,7 @@ from huggingface_hub.dataclasses import strict
 
 from ..errors import ConfigError
 from .codec_config import CodecBoundConfig
+from .prompt import LONGEST_SECONDS
 from .text import SPECIALS, SymbolTable
 
 ALIGNMENTS = ("pointer", "prefix")
@@ -134,6 +135,8 @@ class AutoregressiveConfig(SpeechLMConfig):
         guidance: Scale of the guidance with which the model speaks unless told otherwise; 1 is off.
         max_guidance: To what it rises where text and prompt say little about what is spoken, as behind noisy
             prompts (`guidance.adapted`); None leaves it as it is.
+        min_prompt_seconds: A shorter prompt without its transcript is heard again until it is so long
+            (`prompt.heard_again`) unless the model is told otherwise; 0 hears each once.
         voice_vector: Whether every frame of the target is told what the prompt sounds like on the whole
             (`VoiceVector`), beside what attention finds in it.
     """
@@ -147,6 +150,7 @@ class AutoregressiveConfig(SpeechLMConfig):
     condition_drop: float | int = 0.0
     guidance: float | int = 1.0
     max_guidance: float | int | None = None
+    min_prompt_seconds: float | int = 0.0
     voice_vector: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -160,6 +164,11 @@ class AutoregressiveConfig(SpeechLMConfig):
         if self.max_guidance is not None and not self.guidance <= self.max_guidance <= 10:
             raise ConfigError(
                 f"max_guidance is {self.max_guidance}; it must lie between guidance and 10."
+            )
+        if not 0 <= self.min_prompt_seconds <= LONGEST_SECONDS:
+            raise ConfigError(
+                f"min_prompt_seconds is {self.min_prompt_seconds}; it must lie between 0 (off) and "
+                f"{LONGEST_SECONDS:.0f}."
             )
         if self.group_size not in GROUP_SIZES:
             raise ConfigError(

@@ -16,7 +16,7 @@ from .frame_sampler import FrameSampler
 from .group_decoder import decoder_for
 from .guidance import unconditional
 from .length import Corridor, LengthBounds
-from .prompt import Voice
+from .prompt import Voice, heard_again
 from .sampling import SamplingConfig
 
 
@@ -69,7 +69,10 @@ class FrameLoop:
                 rules.append(SilenceCap(silent_codes, max_silence))
         self.sampler = FrameSampler(ar, sampling, rules)
         self.uniforms = _uniforms(caps, self.sampler.num_draws, generators).to(device)
-        spoken, prompts = list(texts), list(voices)
+        shortest = sampling.min_prompt_seconds
+        if shortest is None:
+            shortest = ar.config.min_prompt_seconds
+        spoken, prompts = list(texts), [heard_again(voice, shortest) for voice in voices]
         if self.sampler.is_guided:
             require_guidable(ar)
             for text, voice in zip(texts, voices, strict=True):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +17,8 @@ from ..tokenizer.codes import CodecIdentity
 from .text import NO_TEXT
 
 MIN_SECONDS = 0.5
-SHORTEST_CUT_SECONDS, LONGEST_SECONDS = 2.0, 4.0  # training prompts are this long
+ENOUGH_SECONDS = 2.0  # of a voice whose model hears it again
+SHORTEST_CUT_SECONDS, LONGEST_SECONDS = 6.0, 8.0
 LONGEST_WITH_TEXT_SECONDS = 8.0  # a transcript is for the whole recording: nothing is cut off
 MAX_FILE_SECONDS = 600.0
 SILENCE_DBFS = -55.0  # a recording that never rises above this holds no voice
@@ -60,11 +62,11 @@ class Voice:
     def note(self) -> str:
         """What the user should know of it; empty if nothing."""
         seconds = self.codes.shape[-1] / self.identity.frame_rate_hz
-        if seconds >= SHORTEST_CUT_SECONDS:
+        if seconds >= ENOUGH_SECONDS:
             return ""
         return (
             f"The prompt holds {seconds:.1f} s of speech; "
-            f"a voice is followed well from {SHORTEST_CUT_SECONDS:.0f} s on."
+            f"a voice is followed well from {ENOUGH_SECONDS:.0f} s on."
         )
 
     @classmethod
@@ -73,6 +75,21 @@ class Voice:
         pointer = torch.zeros(codes.shape[-1], dtype=torch.int64, device=codes.device)
         symbols = torch.tensor([NO_TEXT], device=codes.device)
         return cls(codes, symbols, pointer, identity)
+
+
+def heard_again(voice: Voice, seconds: float) -> Voice:
+    """A short prompt without its transcript, as often in a row as brings it to `seconds`.
+
+    Attention then finds every frame of the voice more than once, and follows it more closely
+    (docs/language-model.md has figures). A prompt with its transcript stays as it is: its words would be said
+    again too.
+    """
+    frames = voice.codes.shape[1]
+    wanted = seconds * voice.identity.frame_rate_hz
+    if not 0 < frames < wanted or voice.symbols.tolist() != [NO_TEXT]:
+        return voice
+    times = math.ceil(wanted / frames)
+    return replace(voice, codes=voice.codes.repeat(1, times), pointer=voice.pointer.repeat(times))
 
 
 def read_prompt(
@@ -84,7 +101,7 @@ def read_prompt(
 ) -> Tensor:
     """The part of a recording that serves as a prompt.
 
-    Silence at both ends goes; of a long recording the last two to four seconds stay, beginning at
+    Silence at both ends goes; of a long recording the last six to eight seconds stay, beginning at
     a quiet point, so that the prompt ends where its speaker stopped.
 
     Args:
@@ -154,7 +171,7 @@ def _without_silence(waveform: Tensor, loudness: Tensor, sampling_rate: int) -> 
 
 
 def _last_seconds(speech: Tensor, sampling_rate: int) -> Tensor:
-    """The last 2 to 4 s, from the quietest point between."""
+    """The last 6 to 8 s, from the quietest point between."""
     if len(speech) <= LONGEST_SECONDS * sampling_rate:
         return speech
     window = round(WINDOW_SECONDS * sampling_rate)

@@ -28,6 +28,7 @@ class Runtime:
 
     Attributes:
         num_bytes: Bytes of weights that one step reads, heads of all books included.
+        prompts: Keys and values of the last prompts by a hash of what the model read (`frame_decoder.py`).
     """
 
     @torch.no_grad()
@@ -39,6 +40,7 @@ class Runtime:
         layers = StepLayers(decoder, self.ffn_size, precision)
         heads = [StepHead(cast(BookHead, head), precision) for head in model.heads]
         self.num_bytes = _bytes_of([layers, *heads])
+        self.prompts: dict[bytes, KeyValueCache] = {}
         self.layers = compiled(layers)
         self.heads = [compiled(head) for head in heads]
         self.books: nn.Module | None = None

@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from ..errors import ConfigError
+from .prompt import LONGEST_SECONDS
 
 DRAWS_PER_CODE = 2  # the candidate, and its replacement if it repeats
 LARGEST_UNIFORM = 1 - 1e-6
@@ -50,6 +51,8 @@ class SamplingConfig:
             work of a step.
         max_guidance: To what guidance rises where text and prompt say little about what is spoken, as behind
             noisy prompts; None is the model's own, and `guidance` where that is given.
+        min_prompt_seconds: A shorter prompt without its transcript is heard again until it is so long; 0
+            hears each once, None is the model's own.
     """
 
     temperature: float = 0.8
@@ -61,6 +64,7 @@ class SamplingConfig:
     max_silence_seconds: float = 0.8
     guidance: float | None = None
     max_guidance: float | None = None
+    min_prompt_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if self.residual_temperature is None:
@@ -84,6 +88,11 @@ class SamplingConfig:
         if self.repetition_window is not None and self.repetition_window < 0:
             raise ConfigError(
                 f"repetition_window is {self.repetition_window}; it must be 0 (off) or more."
+            )
+        if not 0 <= (self.min_prompt_seconds or 0) <= LONGEST_SECONDS:
+            raise ConfigError(
+                f"min_prompt_seconds is {self.min_prompt_seconds}; it must lie between 0 (off) and "
+                f"{LONGEST_SECONDS:.0f}."
             )
         if not 0 <= self.max_silence_seconds <= 60:
             raise ConfigError(

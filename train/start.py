@@ -36,6 +36,7 @@ _FREE = {
     "condition_drop",
     "guidance",
     "max_guidance",
+    "min_prompt_seconds",
 }
 # What a trained model may be given later, and how the names of its weights begin: they start without effect.
 _ADDED = {"voice_vector": "voice."}

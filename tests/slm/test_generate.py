@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -22,7 +24,7 @@ from speechlm.errors import ConfigError, ModelMismatch, UnsupportedText
 from speechlm.slm.frame_decoder import FrameDecoder
 from speechlm.slm.generate import generate_batch, generate_codes
 from speechlm.slm.length import LengthBounds
-from speechlm.slm.prompt import Voice
+from speechlm.slm.prompt import Voice, heard_again
 from speechlm.slm.sampling import SamplingConfig
 
 ALIGNMENTS = pytest.mark.parametrize("alignment", ["pointer", "prefix"])
@@ -128,6 +130,39 @@ def test_a_seed_repeats_and_another_differs():
     )
     assert torch.equal(first.codes, again.codes)
     assert first.codes.shape != other.codes.shape or not torch.equal(first.codes, other.codes)
+
+
+@ALIGNMENTS
+def test_a_short_prompt_is_heard_again_and_one_with_its_text_is_not(alignment):
+    model = ar_model(alignment=alignment, min_prompt_seconds=1.0)
+    short, words = voice_of(0), text(4, seed=1)
+    frames = short.codes.shape[1]
+    times = math.ceil(IDENTITY.frame_rate_hz / frames)
+    assert times > 1
+
+    def spoken(voice, **options):
+        sampling = SamplingConfig(**options)
+        return generate_codes(
+            model, None, words, voice, sampling=sampling, generator=seeded(3), max_frames=40
+        )
+
+    written_out = Voice.without_text(short.codes.repeat(1, times), IDENTITY)
+    again, once = spoken(short), spoken(short, min_prompt_seconds=0)
+    assert torch.equal(again.codes, spoken(written_out, min_prompt_seconds=0).codes)
+    assert again.log_probability != once.log_probability
+    long = voice_of(0, num_symbols=60)
+    assert heard_again(long, 1.0) is long
+    told = replace(short, symbols=torch.tensor([1, 4, 1]), vocabulary="x")
+    nobody = Voice.without_text(short.codes[:, :0], IDENTITY)
+    assert heard_again(told, 1.0) is told and heard_again(nobody, 1.0) is nobody
+
+
+def test_how_long_a_prompt_shall_be_has_bounds():
+    for wrong in (-1, 9):
+        with pytest.raises(ConfigError, match="min_prompt_seconds"):
+            SamplingConfig(min_prompt_seconds=wrong)
+        with pytest.raises(ConfigError, match="min_prompt_seconds"):
+            ar_model(min_prompt_seconds=wrong)
 
 
 def test_a_batch_of_reasons():

@@ -7,8 +7,9 @@ from torch import nn
 from transformers import LogitsProcessorList
 
 from speechlm.errors import ConfigError
-from speechlm.slm.frame_decoder import FrameDecoder
+from speechlm.slm.frame_decoder import PROMPTS_KEPT, FrameDecoder
 from speechlm.slm.frame_sampler import FrameSampler
+from speechlm.slm.generate import generate_codes
 from speechlm.slm.projections import (
     PRECISIONS,
     Int8Projection,
@@ -156,6 +157,33 @@ def test_generation_takes_the_laid_out_weights_and_notices_that_the_model_change
         decoder = FrameDecoder(model, [text(4, 0)], [voice_of(0)], 3)
         after = decoder.step(decoder.start, torch.tensor([0]), torch.tensor([0]))
     assert not torch.allclose(before, after, atol=1e-3)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_prompt_is_read_once_for_any_number_of_texts(guided, monkeypatch):
+    model = scrambled(condition_drop=0.1, guidance=2.0 if guided else 1.0)
+    read = []
+    whole = model.decoder.forward
+    monkeypatch.setattr(
+        model.decoder, "forward", lambda x, *a, **b: read.append(x.shape[1]) or whole(x, *a, **b)
+    )
+
+    def spoken(number, seed):
+        source = torch.Generator().manual_seed(seed)
+        return generate_codes(model, None, text(5, seed=seed), voice_of(number), generator=source)
+
+    first = [spoken(0, 1), spoken(0, 2)]
+    assert len(read) == 1
+    for number in range(1, PROMPTS_KEPT + 1):
+        spoken(number, 1)
+    assert len(runtime_of(model).prompts) == PROMPTS_KEPT < len(read)
+    again = [spoken(0, 1), spoken(0, 2)]
+    assert all(torch.equal(a.codes, b.codes) for a, b in zip(first, again, strict=True))
+    with torch.no_grad():
+        model.decoder.blocks[0].ffn.output.weight.mul_(-1)  # other weights, other keys and values
+    before = len(read)
+    spoken(0, 1)
+    assert len(read) == before + 1
 
 
 def test_a_batch_of_unlike_lengths_steps_as_each_item_alone():

@@ -231,11 +231,11 @@ def test_silence_around_a_prompt_goes():
 
 
 def test_a_long_prompt_is_cut_at_a_quiet_point():
-    speech = voice(8 * RATE)
-    quiet = slice(8 * RATE - int(2.5 * RATE), 8 * RATE - int(2.4 * RATE))
+    speech = voice(12 * RATE)
+    quiet = slice(12 * RATE - int(6.5 * RATE), 12 * RATE - int(6.4 * RATE))
     speech[quiet] = 0.0
     cut = read_prompt(speech, RATE)
-    assert 2.4 <= len(cut) / RATE <= 2.5
+    assert 6.4 <= len(cut) / RATE <= 6.5
     assert torch.allclose(cut[-RATE:], speech[-RATE:], atol=1e-4)
 
 
@@ -255,5 +255,5 @@ def test_a_faint_prompt_is_lifted_and_a_usual_one_left_alone():
 def test_shipped_voices_are_recordings_by_name():
     for name, path in shipped_voices().items():
         assert path.suffix == ".opus" and path.stem == name
-        assert 2 <= len(read_prompt(path, RATE)) / RATE <= 4
+        assert 2 <= len(read_prompt(path, RATE)) / RATE <= 8
         assert find_voice(name.title()) == path
