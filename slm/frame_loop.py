@@ -69,10 +69,9 @@ class FrameLoop:
                 rules.append(SilenceCap(silent_codes, max_silence))
         self.sampler = FrameSampler(ar, sampling, rules)
         self.uniforms = _uniforms(caps, self.sampler.num_draws, generators).to(device)
-        shortest = sampling.min_prompt_seconds
-        if shortest is None:
-            shortest = ar.config.min_prompt_seconds
-        spoken, prompts = list(texts), [heard_again(voice, shortest) for voice in voices]
+        asked = sampling.min_prompt_seconds
+        seconds = ar.config.min_prompt_seconds if asked is None else asked
+        spoken, prompts = list(texts), [heard_again(voice, seconds) for voice in voices]
         if self.sampler.is_guided:
             require_guidable(ar)
             for text, voice in zip(texts, voices, strict=True):

@@ -36,7 +36,7 @@ def stop_requests() -> Iterator[StopRequest]:
     process = os.getpid()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
         request.asked = True
         if os.getpid() == process:  # loader workers inherit this, and Ctrl-C reaches them too
             # not `print`: the signal may come while a line is being written
