@@ -98,17 +98,16 @@ class FrameDecoder:
 
     def _past(self, x: Tensor, positions: Tensor) -> KeyValueCache:
         """Keys and values of prompts of one length; those of a lone one are remembered for the next text."""
-        is_kept = self._runtime is not None and len(x) == 1
-        known = self._runtime.prompts if is_kept and self._runtime is not None else {}
-        key = hashlib.blake2b(x.numpy().tobytes()).digest() if is_kept else b""
-        if key in known:
-            return known[key]
-        past = self.model.decoder.new_cache(*positions.shape)
-        self.model.decoder(x, positions, is_causal=True, cache=past)
-        if is_kept:
-            while len(known) >= PROMPTS_KEPT:
-                known.pop(next(iter(known)), None)  # another thread may have been first
-            known[key] = past
+        known = self._runtime.prompts if self._runtime is not None and len(x) == 1 else None
+        key = b"" if known is None else hashlib.blake2b(x.numpy().tobytes()).digest()
+        past = None if known is None else known.get(key)
+        if past is None:
+            past = self.model.decoder.new_cache(*positions.shape)
+            self.model.decoder(x, positions, is_causal=True, cache=past)
+            if known is not None:
+                while len(known) >= PROMPTS_KEPT:
+                    known.pop(next(iter(known), b""), None)  # another thread may have been first
+                known[key] = past
         return past
 
     def _item(self, text: Tensor, voice: Voice) -> _Item:
