@@ -116,6 +116,9 @@ class LanguageModelTraining(Strict):
         shards: Folders of token shards.
         batch_frames: Padded frames in one batch.
         prompt_seconds: Shortest and longest prompt drawn from another utterance of the speaker.
+        fill_prompts: Whether a prompt without its transcript, cut from an utterance that is shorter than
+            the length drawn, goes on with the speaker's utterances, as generation hears short
+            prompts again (`prompt.heard_again`).
         prompt_text_share: Share of items whose prompt keeps its transcript.
         no_prompt_share: Share of items without a prompt.
         prompt_copies: Folders of token shards with copies of the same utterances in other rooms and
@@ -140,6 +143,7 @@ class LanguageModelTraining(Strict):
     shards: list[str]
     batch_frames: int = Field(4000, ge=1)
     prompt_seconds: tuple[float, float] = (2.0, 4.0)
+    fill_prompts: bool = False
     prompt_text_share: float = Field(0.5, ge=0, le=1)
     no_prompt_share: float = Field(0.0, ge=0, le=1)
     prompt_copies: list[str] = Field(default_factory=list)

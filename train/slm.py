@@ -39,7 +39,7 @@ from .batches import Draw
 from .config import LanguageModelTraining
 from .start import start_language_model
 from .task import Batch, Validation
-from .utterances import Copies, Utterances
+from .utterances import Copies, Indices, Utterances
 
 CORPUS_SYMBOLS = "corpus"  # as model.symbols: all that the phonemes of the shards hold
 _VALIDATION_ROWS = 64
@@ -227,8 +227,7 @@ class LanguageModelTask:
         )
         candidates = rows.others_of(index, row.speaker)
         if len(candidates) and chance.random() >= self.config.no_prompt_share:
-            heard = self._heard(rows, int(chance.choice(candidates)), chance)
-            return _joined(self._prompt(heard, chance), target)
+            return _joined(self._prompt(rows, candidates, chance), target)
         if not len(candidates) and self._is_aligned(row):
             heard = self._heard(rows, index, chance)
             return self._continued(target, heard, chance)
@@ -244,12 +243,14 @@ class LanguageModelTask:
             return row
         return replace(row, codes=self.copies[chance.choice(copies)].codes)
 
-    def _prompt(self, row: TokenRow, chance: random.Random) -> Example:
-        """A random piece of an utterance, with the symbols it covers or with the no-text symbol.
+    def _prompt(self, rows: Utterances, candidates: Indices, chance: random.Random) -> Example:
+        """A random piece of a candidate, with the symbols it covers or with the no-text symbol.
 
         Where nobody knows what a piece covers, an utterance that fits is taken whole with its text.
         """
-        length = min(row.num_frames, chance.randint(*self.prompt_range))
+        row = self._heard(rows, int(chance.choice(candidates)), chance)
+        wanted = chance.randint(*self.prompt_range)
+        length = min(row.num_frames, wanted)
         start = chance.randint(0, row.num_frames - length)
         keeps_text = chance.random() < self.config.prompt_text_share
         if keeps_text and not self._is_aligned(row):
@@ -258,6 +259,10 @@ class LanguageModelTask:
                 start, length = 0, row.num_frames
         codes = row.codes[:, start : start + length]
         if not keeps_text:
+            while self.config.fill_prompts and length < wanted:
+                more = self._heard(rows, int(chance.choice(candidates)), chance).codes
+                codes = torch.cat([codes, more[:, : wanted - length]], dim=1)
+                length = codes.shape[1]
             nothing = torch.zeros(length, dtype=torch.long)
             return Example(torch.tensor([NO_TEXT]), codes, nothing, nothing.bool(), length)
         symbols = self._ids(row)

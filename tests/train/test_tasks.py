@@ -135,6 +135,34 @@ def test_the_only_utterance_of_a_speaker_is_its_own_prompt_up_to_the_end_of_a_wo
     assert len(lengths) > 2  # cut in more than one place, with and without text
 
 
+def test_a_prompt_that_is_too_short_goes_on_with_the_speakers_utterances(slm_config: Path) -> None:
+    wishes = ["prompt_seconds=[3.0, 3.0]", "fill_prompts=true"]
+    read = [
+        LanguageModelTask(read_run_config(slm_config, [*wishes, share], LanguageModelTraining))
+        for share in ("prompt_text_share=0", "prompt_text_share=1", "fill_prompts=false")
+    ]
+    task, told, plain = read
+    rows = [task.rows[number] for number in range(len(task.rows))]
+    assert all(row.num_frames < task.prompt_range[0] for row in rows)  # each is too short
+    for index, row in enumerate(rows):
+        example = task.item(Draw(index, index))
+        length = example.prompt_frames
+        assert length == task.prompt_range[0]
+        assert example.symbols[0] == NO_TEXT and not example.pointer[:length].any()
+        assert torch.equal(example.codes[:, length:], row.codes)
+        others = [r.codes for r in rows if r.speaker == row.speaker and r.id != row.id]
+        start = 0
+        while start < length:  # one utterance from its beginning on after the other
+            rest = example.codes[:, start:length]
+            start += max(
+                other.shape[1]
+                for other in others
+                if torch.equal(rest[:, : other.shape[1]], other[:, : rest.shape[1]])
+            )
+        assert told.item(Draw(index, index)).prompt_frames < length  # a text is said once
+        assert plain.item(Draw(index, index)).prompt_frames < length
+
+
 def _copied(corpus: Path, out: Path, **options: float) -> list[str]:
     """Overrides that draw every prompt from copies of the corpus."""
     perturb_manifest(corpus, out / "copies", copies=2, progress=False, **options)
