@@ -1,5 +1,6 @@
 """The same bytes from every engine, also where a worker is killed half way."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,26 @@ def test_processes_make_the_same_bytes_and_go_on_after_one_was_killed(
     made = run(manifest, tmp_path / "d", codec_folder, workers=2)
     assert (made.shards, made.rows) == (4, 12)
     assert content(tmp_path / "d") == whole
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (OSError(errno.EBADF, "Bad file descriptor"), SpeechLMError),
+        (OSError("handle is closed"), SpeechLMError),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), OSError),
+    ],
+)
+def test_a_pool_that_breaks_while_it_starts_workers_says_so(
+    manifest, tmp_path, codec_folder, monkeypatch, raised, told
+):
+    def fail(*_):
+        raise raised
+
+    # where CPython's pools start a worker; one that has just died closes the pipes it is given
+    monkeypatch.setattr(ProcessPoolExecutor, "_adjust_process_count", fail)
+    with pytest.raises(told, match="was killed" if told is SpeechLMError else "unavailable"):
+        run(manifest, tmp_path / "d", codec_folder, workers=2)
 
 
 def test_a_codec_that_changes_under_a_run_is_refused(manifest, tmp_path, codec_folder):
