@@ -1,8 +1,8 @@
 """Language-model training: prompt and target from token shards, for the AR and the NAR model alike.
 
 A training item is what inference sees: a piece of another utterance of the same speaker as the prompt (or of
-several, `fill_prompts`), with or without its transcript, then the whole target utterance. A speaker's only utterance is its own prompt, cut
-between two words.
+several, `fill_prompts`), with or without its transcript, then the whole target utterance. A speaker's only
+utterance is its own prompt, cut between two words.
 """
 
 from __future__ import annotations
