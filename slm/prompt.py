@@ -18,7 +18,7 @@ from .text import NO_TEXT
 
 MIN_SECONDS = 0.5
 ENOUGH_SECONDS = 2.0  # of a voice whose model hears it again
-SHORTEST_CUT_SECONDS, LONGEST_SECONDS = 6.0, 8.0
+SHORTEST_CUT_SECONDS, LONGEST_SECONDS = 8.0, 10.0
 LONGEST_WITH_TEXT_SECONDS = 8.0  # a transcript is for the whole recording: nothing is cut off
 MAX_FILE_SECONDS = 600.0
 SILENCE_DBFS = -55.0  # a recording that never rises above this holds no voice
@@ -101,7 +101,7 @@ def read_prompt(
 ) -> Tensor:
     """The part of a recording that serves as a prompt.
 
-    Silence at both ends goes; of a long recording the last six to eight seconds stay, beginning at
+    Silence at both ends goes; of a long recording the last eight to ten seconds stay, beginning at
     a quiet point, so that the prompt ends where its speaker stopped.
 
     Args:
@@ -171,7 +171,7 @@ def _without_silence(waveform: Tensor, loudness: Tensor, sampling_rate: int) -> 
 
 
 def _last_seconds(speech: Tensor, sampling_rate: int) -> Tensor:
-    """The last 6 to 8 s, from the quietest point between."""
+    """The last 8 to 10 s, from the quietest point between."""
     if len(speech) <= LONGEST_SECONDS * sampling_rate:
         return speech
     window = round(WINDOW_SECONDS * sampling_rate)
