@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,14 @@ from speechlm.train.export import export_run
 from speechlm.train.run import run_training
 from speechlm.train.schedule import learning_rate, rival_learning_rate
 from speechlm.train.slm import LanguageModelTask
+
+
+@pytest.fixture
+def in_foreground() -> Iterator[None]:
+    """Ctrl-C as a terminal has it: a suite in the background, which ignores it, passes too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def curve(run: Path) -> list[dict[str, float]]:
@@ -87,6 +96,7 @@ def test_figures_logged_across_a_stop_are_the_undisturbed_ones(
     assert_same_run(whole, run_training("slm", slm_config, often, tmp_path / "stopped"))
 
 
+@pytest.mark.usefixtures("in_foreground")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_it_keeps_every_step_and_goes_on(
     slm_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -107,6 +117,7 @@ def test_asked_to_stop_it_keeps_every_step_and_goes_on(
     assert_same_run(whole, run_training("slm", slm_config, rare, tmp_path / "stopped"))
 
 
+@pytest.mark.usefixtures("in_foreground")
 def test_asked_twice_it_stops_at_once(
     slm_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
