@@ -10,7 +10,7 @@ READY := $(VENV)/ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS)
 PACKAGES := tokenizer slm transmission data_prep train eval commands
 
-.PHONY: help setup demo test lint fmt types tiny bench scorers
+.PHONY: help setup demo test lint fmt types tiny bench results scorers
 .DEFAULT_GOAL := help
 
 help: ## Say what the targets do
@@ -48,6 +48,10 @@ bench: $(READY)/core ## Time the codec beside EnCodec, Mimi and DAC (BENCH=--qui
 	$(BIN)/python benchmarks/codec.py --json build/codec-speed.json $(BENCH)
 
 include configs/default/weights.mk
+
+include configs/default/results.mk
+
+results: $(R)/tables.md ## Measure the shipped weights on held-out speech: about an hour of one core (docs/results.md)
 
 weights: $(REPORTS) ## Make the default weights from nothing but sentences: hours to days (docs/recipe.md)
 

@@ -210,13 +210,22 @@ def evaluate_tts_command(
 def make_list_command(
     manifest: Annotated[
         str,
-        typer.Argument(help="Held-out speech as `prepare` wrote it; `shipped` voices for hard."),
+        typer.Argument(
+            help="Held-out speech as `prepare` wrote it; `shipped` voices for hard or given sentences."
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="JSON lines for `eval tts`.")],
     protocol: Annotated[
         Literal["cross", "continual", "hard"],
         typer.Option(help="Of VALL-E's paper, or the 200 hard sentences."),
     ] = "cross",
+    sentences: Annotated[
+        Path | None,
+        typer.Option(
+            help="What to say, a sentence a line or JSON lines with a `text`, where the recordings have no "
+            "transcripts or one voice each."
+        ),
+    ] = None,
     count: Annotated[int | None, typer.Option(min=1, help="Sentences: 20, of hard all.")] = None,
     split: Annotated[str, typer.Option(help="Which split the voices come from.")] = "valid",
     references: Annotated[
@@ -226,17 +235,27 @@ def make_list_command(
 ) -> None:
     """Draw sentences and prompts for `eval tts`."""
     from ..errors import ConfigError, MissingExtra
-    from ..eval.protocols import make_hard_list, make_list
+    from ..eval.protocols import make_list
     from ..eval.recognizer import Recognizer
+    from ..eval.sentence_lists import make_given_list, make_hard_list
 
+    voices = None if manifest == "shipped" else Path(manifest)
+    if references is not None and protocol != "hard":
+        raise ConfigError("Only the hard sentences take --references; the others have theirs.")
+    if sentences is not None and protocol != "cross":
+        raise ConfigError("--sentences goes with --protocol cross; the others have theirs.")
     if protocol == "hard":
-        voices = None if manifest == "shipped" else Path(manifest)
         found = make_hard_list(
             out, voices, count=count, split=split, seed=seed, references=references
         )
+    elif sentences is not None:
+        found = make_given_list(out, sentences, voices, count=count or 20, split=split, seed=seed)
+    elif voices is None:
+        raise ConfigError(
+            "The shipped voices have no further recordings; name what they shall say with --sentences, or a "
+            "manifest."
+        )
     else:
-        if references is not None:
-            raise ConfigError("Only the hard sentences take --references; the others have theirs.")
         recognizer = None
         if protocol == "continual":
             try:
@@ -244,7 +263,7 @@ def make_list_command(
             except MissingExtra as error:  # needed only where there are no durations
                 typer.echo(str(error), err=True)
         found = make_list(
-            Path(manifest),
+            voices,
             out,
             protocol=protocol,
             count=count or 20,
@@ -253,6 +272,31 @@ def make_list_command(
             recognizer=recognizer,
         )
     typer.echo(f"{out}: {len(found)} sentences")
+
+
+@evaluation.command("summary")
+def summarise_command(
+    out: Annotated[Path, typer.Argument(help="The page to write, Markdown.")],
+    reports: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME=FOLDER...",
+            help="Reports of `eval`; those of one name, such as seeds, are averaged.",
+        ),
+    ],
+) -> None:
+    """Write several reports as one page of tables."""
+    from ..errors import ConfigError
+    from ..eval.summary import summarise
+
+    named = []
+    for report in reports:
+        name, equals, folder = report.partition("=")
+        if not (name and equals and folder):
+            raise ConfigError(f"{report} is not NAME=FOLDER, such as people=report-tts.")
+        named.append((name, Path(folder)))
+    typer.echo(summarise(named, out))
+    typer.echo(out)
 
 
 @evaluation.command("probes")

@@ -1,4 +1,4 @@
-"""How a list of sentences is drawn: the two protocols of VALL-E, and the 200 hard sentences.
+"""How a list of sentences is drawn from held-out speech: the two protocols of VALL-E.
 
 Both protocols are of VALL-E (2023), section 5.1. Cross-sentence: the prompt is another utterance of
 the same speaker. Continual: the prompt is the beginning of the utterance itself, about three
@@ -10,27 +10,22 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from itertools import accumulate
 from pathlib import Path
 
 import torch
 
-from ..data_prep.manifest import Utterance, read_manifest
-from ..data_prep.readers.entry import AUDIO_SUFFIXES
+from ..data_prep.manifest import Utterance
 from ..errors import ConfigError, CorpusError
-from ..slm.speak import shipped_voices
 from ..tokenizer.audio import read_audio
 from .listing import PROTOCOLS, Sentence, write_listing
 from .recognizer import Transcriber
+from .sentence_lists import PROMPT_SECONDS, can_prompt, voices_of
 from .transcripts import normalise_transcript
 
-# A shorter prompt says too little of a voice; of a longer one a speaker only uses a part.
-PROMPT_SECONDS = (2.0, 12.0)
 MIN_WORDS = 4
 CONTINUAL_SECONDS = (4.0, 10.0)  # VALL-E's choice of utterances
 CUT_SECONDS = (2.0, 4.0)  # around its 3 s, so that the cut can fall between two words
-SHIPPED = "shipped"
 _CUT_RATE_HZ = 16_000
 _PAUSE_S = 0.08  # shorter silences are also inside of words, before a burst
 _PAUSE_DB = 30.0  # below the loudest moment
@@ -77,7 +72,7 @@ def make_list(
         )
     draw = random.Random(seed)
     turns: list[Iterator[Sentence]] = []
-    voices = _voices(manifest, split)
+    voices = voices_of(manifest, split)
     for speaker in sorted(voices):
         spoken = sorted(voices[speaker], key=lambda utterance: utterance.id)
         draw.shuffle(spoken)
@@ -99,98 +94,6 @@ def make_list(
     return sentences
 
 
-def make_hard_list(
-    out: Path,
-    manifest: Path | None = None,
-    *,
-    count: int | None = None,
-    split: str = "valid",
-    seed: int = 0,
-    references: Path | None = None,
-) -> list[Sentence]:
-    """Write the 200 hard sentences as a list.
-
-    Args:
-        out: The list to write, JSON lines.
-        manifest: Held-out voices for the prompts, which take turns; None for the shipped voices.
-        count: So many of the sentences, evenly spread; None for all.
-        split: Held-out split of the manifest.
-        seed: Which recording of a voice is its prompt.
-        references: Folder of recordings of the sentences, each named by its id (`digits-01.wav`),
-            for the rows of the ground truth and the codec's copy.
-
-    Raises:
-        CorpusError: If the manifest has no recording that can be a prompt, or the folder no
-            recording of a sentence.
-    """
-    if manifest is None:
-        prompts = list(shipped_voices().items())
-    else:
-        draw = random.Random(seed)
-        prompts = []
-        for speaker, spoken in sorted(_voices(manifest, split).items()):
-            serving = [u for u in spoken if PROMPT_SECONDS[0] <= u.seconds <= PROMPT_SECONDS[1]]
-            if serving:
-                chosen = draw.choice(sorted(serving, key=lambda utterance: utterance.id))
-                prompts.append((speaker, chosen.audio))
-        if not prompts:
-            raise CorpusError(
-                f"{manifest} has no recording of {PROMPT_SECONDS[0]:.0f} to "
-                f"{PROMPT_SECONDS[1]:.0f} s in the split {split} to prompt with."
-            )
-    recordings: dict[str, Path] = {}
-    if references is not None:
-        recordings = {
-            path.stem: path.resolve()
-            for path in sorted(references.rglob("*"))
-            if path.suffix.lower() in AUDIO_SUFFIXES
-        }
-    texts = hard_sentences()
-    if references is not None and not any(name in recordings for name, _, _ in texts):
-        raise CorpusError(
-            f"{references} holds no recording of a hard sentence; name each by the sentence's id, "
-            f"as {texts[0][0]}.wav."
-        )
-    if count is not None and count < len(texts):
-        texts = [texts[(2 * i + 1) * len(texts) // (2 * count)] for i in range(count)]
-    sentences = [
-        Sentence(
-            name,
-            text,
-            prompts[number % len(prompts)][1],
-            reference=recordings.get(name),
-            speaker=prompts[number % len(prompts)][0],
-            protocol="hard",
-            kind=kind,
-        )
-        for number, (name, kind, text) in enumerate(texts)
-    ]
-    write_listing(out, sentences)
-    return sentences
-
-
-def hard_sentences() -> list[tuple[str, str, str]]:
-    """(id, kind, text) of the 200 sentences in `eval/sentences/hard-200.txt`."""
-    source = files(__package__) / "sentences" / "hard-200.txt"
-    kind, number = "", 0
-    sentences = []
-    for line in source.read_text("utf-8").splitlines():
-        if line.startswith("# "):
-            kind, number = line[2:], 0
-        elif line:
-            number += 1
-            sentences.append((f"{kind.replace(' ', '-')}-{number:02d}", kind, line))
-    return sentences
-
-
-def _voices(manifest: Path, split: str) -> dict[str, list[Utterance]]:
-    voices: dict[str, list[Utterance]] = {}
-    for utterance in read_manifest(manifest):
-        if utterance.split == split and utterance.speaker:
-            voices.setdefault(utterance.speaker, []).append(utterance)
-    return voices
-
-
 def _take_turns(turns: Sequence[Iterator[Sentence]], count: int) -> list[Sentence]:
     taken: list[Sentence] = []
     waiting = list(turns)
@@ -206,10 +109,9 @@ def _take_turns(turns: Sequence[Iterator[Sentence]], count: int) -> list[Sentenc
 
 def _cross(spoken: Sequence[Utterance]) -> Iterator[Sentence]:
     """Each text of one speaker with the next utterance that can be a prompt."""
-    shortest, longest = PROMPT_SECONDS
     for index, text in enumerate(spoken):
         others = [*spoken[index + 1 :], *spoken[:index]]
-        prompts = [other for other in others if shortest <= other.seconds <= longest]
+        prompts = [other for other in others if can_prompt(other)]
         if prompts and len(text.text.split()) >= MIN_WORDS:
             yield Sentence(
                 text.id,

@@ -85,7 +85,7 @@ class Report:
     def to_markdown(self) -> str:
         """Tables and images for people."""
         parts = [f"# {self.title}", ""]
-        parts += [f"- {_label(key)}: {_cell(value)}" for key, value in self.facts.items()]
+        parts += [f"- {_label(key)}: {cell_text(value)}" for key, value in self.facts.items()]
         for name, rows in self.tables.items():
             parts += ["", f"## {_label(name).capitalize()}", "", markdown_table(rows)]
         if self.notes:
@@ -123,7 +123,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
     if not keys:
         return "Nothing was measured."
     lines = ["| " + " | ".join(map(_label, keys)) + " |", "|" + " --- |" * len(keys)]
-    lines += ["| " + " | ".join(_cell(row.get(key)) for key in keys) + " |" for row in rows]
+    lines += ["| " + " | ".join(cell_text(row.get(key)) for key in keys) + " |" for row in rows]
     return "\n".join(lines)
 
 
@@ -131,7 +131,8 @@ def _label(key: str) -> str:
     return key.replace("_", " ")
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """A value as it stands in a table: three digits, `n/a` where there is none."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "n/a"
     if isinstance(value, float):
@@ -143,9 +144,9 @@ def _cell(value: Any) -> str:
             else f"{value:.3f}"
         )
     if isinstance(value, Mapping):
-        return ", ".join(f"{_label(str(key))} {_cell(entry)}" for key, entry in value.items())
+        return ", ".join(f"{_label(str(key))} {cell_text(entry)}" for key, entry in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_cell, value))
+        return ", ".join(map(cell_text, value))
     return " ".join(str(value).replace("|", "\\|").split())
 
 

@@ -261,3 +261,21 @@ def test_hard_sentences_are_drawn_for_shipped_voices(tmp_path: Path) -> None:
     out = tmp_path / "hard.jsonl"
     assert call("eval", "list", "shipped", out, "--protocol", "hard").exit_code == 0
     assert len(out.read_text(encoding="utf-8").splitlines()) == 200
+    few = tmp_path / "few.jsonl"
+    assert call("eval", "list", "shipped", few, "--sentences", out, "--count", 7).exit_code == 0
+    assert len(few.read_text(encoding="utf-8").splitlines()) == 7
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--protocol", "continual"],
+        ["--references", "."],
+        ["--protocol", "hard", "--sentences", "x"],
+    ],
+)
+def test_shipped_voices_have_nothing_to_draw_from(tmp_path: Path, options: list[str]) -> None:
+    assert call("eval", "list", "shipped", tmp_path / "out.jsonl", *options).exit_code == 1
+    assert call("eval", "summary", tmp_path / "tables.md", "nameless").exit_code == 1
+    assert not any(tmp_path.iterdir())

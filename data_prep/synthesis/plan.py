@@ -115,9 +115,9 @@ def read_sentences(path: Path, exclude: Sequence[Path] = ()) -> list[str]:
     Raises:
         CorpusError: If a file is missing or damaged, or leaves nothing to say.
     """
-    taken = {sound_of(text) for other in exclude for text in _texts(other)}
+    taken = {sound_of(text) for other in exclude for text in texts_of(other)}
     kept, told = [], {"have another length": 0, "are excluded or repeated": 0}
-    for text in _texts(path):
+    for text in texts_of(path):
         if not MIN_CHARACTERS <= len(text) <= MAX_CHARACTERS:
             told["have another length"] += 1
         elif (key := sound_of(text)) in taken:
@@ -140,7 +140,12 @@ def sound_of(text: str) -> str:
     return " ".join(bare.split())
 
 
-def _texts(path: Path) -> Iterator[str]:
+def texts_of(path: Path) -> Iterator[str]:
+    """The texts of a file, one a line: a text file, or the `text` of each line of a `.jsonl`.
+
+    Raises:
+        CorpusError: If the file is missing or a line is damaged, when it is read.
+    """
     if not path.is_file():
         raise CorpusError(f"There is no file {path}; give a text file or a manifest.")
     for line in read_lines(path):

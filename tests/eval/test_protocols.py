@@ -1,4 +1,4 @@
-"""How lists are drawn: whose turn it is, where an utterance is cut, and the 200 hard sentences."""
+"""How lists are drawn from held-out speech: whose turn it is, and where an utterance is cut."""
 
 from __future__ import annotations
 
@@ -7,28 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from voice_manifest import manifest_of
 
 from speechlm.data_prep.manifest import Utterance, write_manifest
 from speechlm.errors import ConfigError, CorpusError
 from speechlm.eval.listing import read_listing
-from speechlm.eval.protocols import hard_sentences, make_hard_list, make_list
+from speechlm.eval.protocols import make_list
 from speechlm.tokenizer.audio import write_audio
 
 RATE = 16_000
-
-
-def manifest_of(folder: Path, speakers: int = 4, each: int = 3) -> Path:
-    utterances = []
-    for speaker in range(speakers):
-        for number in range(each):
-            audio = folder / "audio" / f"s{speaker}-{number}.wav"
-            audio.parent.mkdir(exist_ok=True)
-            audio.write_bytes(b"x")
-            split = "train" if speaker == 0 else "valid"
-            text = f"speaker {speaker} says sentence number {number}"
-            utterances.append(Utterance(audio.stem, audio, 3.0, text, f"s{speaker}", split))
-    write_manifest(folder / "manifest.jsonl", utterances)
-    return folder / "manifest.jsonl"
 
 
 def test_a_cloning_list_takes_turns_over_held_out_voices(tmp_path: Path) -> None:
@@ -129,37 +116,3 @@ def test_without_durations_the_cut_is_where_the_words_are_heard(
 def test_an_unknown_protocol_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cross, continual, hard"):
         make_list(manifest_of(tmp_path), tmp_path / "list.jsonl", protocol="crss")
-
-
-def test_the_hard_sentences_are_what_they_are_called() -> None:
-    sentences = hard_sentences()
-    assert len(sentences) == 200
-    assert len({name for name, _, _ in sentences}) == len({t for _, _, t in sentences}) == 200
-    kinds = {kind: [t for _, k, t in sentences if k == kind] for _, kind, _ in sentences}
-    assert len(kinds) == 12 and min(map(len, kinds.values())) >= 8
-    assert all(len(text.split()) == 1 for text in kinds["one word"])
-    assert all(60 <= len(text.split()) <= 70 for text in kinds["sixty words"])
-    assert all(any(c.isdigit() for c in text) for text in kinds["digits"])
-    assert all(text.isprintable() and text == text.strip() for _, _, text in sentences)
-
-
-def test_a_hard_list_takes_the_shipped_voices_by_turns(tmp_path: Path) -> None:
-    drawn = make_hard_list(tmp_path / "list.jsonl")
-    assert [s.speaker for s in drawn[:5]] == ["clara", "isla", "martin", "oliver", "clara"]
-    assert len(drawn) == 200 and {s.protocol for s in drawn} == {"hard"}
-    few = make_hard_list(tmp_path / "few.jsonl", count=24)
-    assert len(few) == 24 and {s.kind for s in few} == {s.kind for s in drawn}
-    assert '"prompt": "clara"' in (tmp_path / "few.jsonl").read_text()  # good on any machine
-    assert read_listing(tmp_path / "few.jsonl") == few
-
-
-def test_a_hard_list_takes_prompts_and_references(tmp_path: Path) -> None:
-    folder = tmp_path / "spoken"
-    folder.mkdir()
-    with pytest.raises(CorpusError, match=r"digits-01\.wav"):
-        make_hard_list(tmp_path / "list.jsonl", references=folder)
-    (folder / "one-word-03.flac").write_bytes(b"x")
-    drawn = make_hard_list(tmp_path / "list.jsonl", manifest_of(tmp_path), references=folder)
-    assert [s.id for s in drawn if s.reference] == ["one-word-03"]
-    assert [s.speaker for s in drawn[:4]] == ["s1", "s2", "s3", "s1"]
-    assert {s.prompt.stem[:2] for s in drawn[::3]} == {"s1"}
