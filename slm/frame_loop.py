@@ -123,6 +123,25 @@ class FrameLoop:
         if not self.is_over:
             self.previous = ar.codes(chosen[:, :, None]).sum(1)[:, 0]
 
+    def waits(self) -> Tensor:
+        """Whether an item has not come to its first sound, bool `[B]`; false without a pointer."""
+        if not self.ar.uses_pointer:
+            return torch.zeros_like(self.is_running)
+        return self.pointer < self.corridor.first_sound
+
+    def lead(self) -> Tensor:
+        """Frames of the pause before the first sound that nobody needs to hear, int64 `[B]`.
+
+        Behind a prompt with a second of its room before the first word the model waits as long. 0 for an
+        item that never came to a sound.
+        """
+        if not self.ar.uses_pointer:
+            return torch.zeros_like(self.num_frames)
+        is_written = torch.arange(self.frame, device=self.pointer.device) < self.num_frames[:, None]
+        is_pause = self.pointers[:, : self.frame] < self.corridor.first_sound[:, None]
+        pause = (is_pause & is_written).sum(1)
+        return torch.where(self.waits(), 0, (pause - self.corridor.kept_lead).clamp(min=0))
+
     def _walk(self, state: Tensor, uniform: Tensor, scale: Tensor) -> None:
         self.pointers[:, self.frame] = self.pointer
         must_move, must_stay = self.corridor.step(self.frame, self.pointer, self.age)

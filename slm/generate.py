@@ -31,7 +31,8 @@ class Generation:
     """One generated utterance.
 
     Attributes:
-        codes: int64 `[K, T]`; without a non-autoregressive model the first `ar_books` books.
+        codes: int64 `[K, T]`; without a non-autoregressive model the first `ar_books` books. A pause
+            before the first sound is shortened to 0.2 s.
         finish_reason: `end` if the text was spoken to its end, `length` if the cap came first.
         pointer: int64 `[T]`, the symbol under each frame (empty with the prefix alignment).
         log_probability: Of the autoregressive choices under the model itself, in nats, without
@@ -156,14 +157,15 @@ def _taken(loop: FrameLoop) -> list[Generation]:
     is_guided = loop.sampler.is_guided
     return [
         Generation(
-            loop.codes[i, :frames].T.cpu(),
+            loop.codes[i, lead:frames].T.cpu(),
             "end" if has_ended else "length",
-            loop.pointers[i, : frames if uses_pointer else 0].cpu(),
+            loop.pointers[i, lead : frames if uses_pointer else 0].cpu(),
             chance,
             evidence if is_guided else None,
         )
-        for i, (frames, has_ended, chance, evidence) in enumerate(
+        for i, (lead, frames, has_ended, chance, evidence) in enumerate(
             zip(
+                loop.lead().tolist(),
                 loop.num_frames.tolist(),
                 loop.has_ended.tolist(),
                 loop.log_probability.tolist(),

@@ -21,6 +21,7 @@ SHORTEST_SECONDS_PER_SYMBOL = 0.03
 HEAD_START_SECONDS = 0.1  # by which a pointer may be ahead of the fastest speech
 LONGEST_SECONDS_PER_SYMBOL = 0.22
 DELAY_SECONDS = 0.8  # by which it may be behind the slowest: the silence before the first word
+KEPT_LEAD_SECONDS = 0.2  # of the pause before the first sound: a breath and the onset
 PAUSES = frozenset(' ;:,.!?—…"()')  # symbols without a sound of their own
 
 
@@ -83,6 +84,11 @@ class Corridor:
         model: A model with the pointer alignment.
         texts: int64 `[S_i]` of each item.
         max_silence_frames: Longest pause, 0 for no limit.
+
+    Attributes:
+        first_sound: int64 `[B]`, the first symbol of each item that has a sound of its own; its length
+            if there is none.
+        kept_lead: Frames that are kept of the pause before it.
     """
 
     def __init__(
@@ -101,6 +107,8 @@ class Corridor:
         self.is_pause = torch.nn.utils.rnn.pad_sequence(
             [torch.isin(text.cpu(), torch.tensor(pauses)) for text in texts], batch_first=True
         ).to(device)
+        self.first_sound = self.is_pause.long().cumprod(dim=1).sum(1)
+        self.kept_lead = round(KEPT_LEAD_SECONDS * rate)
         self.silence = torch.zeros(len(texts), dtype=torch.int64, device=device)
         self._item = torch.arange(len(texts), device=device)
 

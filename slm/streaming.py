@@ -64,8 +64,12 @@ def stream_codes(
         ar, [text], [voice], [bounds], sampling or SamplingConfig(), sources, silent_codes
     )
     ahead = 0 if nar is None else FRAMES_AHEAD
-    size, done = max(1, first_frames), 0
-    while not loop.is_over:
+    while not loop.is_over and bool(
+        loop.waits()[0]
+    ):  # how much of this is left out is not known yet
+        loop.step()
+    size, done = max(1, first_frames), int(loop.lead()[0])
+    while not loop.is_over or done < int(loop.num_frames[0]):
         while not loop.is_over and loop.frame < done + size + ahead:
             loop.step()
         written = int(loop.num_frames[0])

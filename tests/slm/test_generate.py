@@ -22,10 +22,12 @@ from tiny_language import (
 
 from speechlm.errors import ConfigError, ModelMismatch, UnsupportedText
 from speechlm.slm.frame_decoder import FrameDecoder
+from speechlm.slm.frame_loop import FrameLoop
 from speechlm.slm.generate import generate_batch, generate_codes
 from speechlm.slm.length import LengthBounds
 from speechlm.slm.prompt import Voice, heard_again
 from speechlm.slm.sampling import SamplingConfig
+from speechlm.slm.streaming import stream_codes
 
 ALIGNMENTS = pytest.mark.parametrize("alignment", ["pointer", "prefix"])
 LIKELIEST = SamplingConfig(temperature=0.0)
@@ -266,7 +268,30 @@ def test_a_pointer_does_not_stand_in_a_pause():
     pointer = generate_codes(
         model, None, spoken, voice_of(0), sampling=free, generator=seeded(0)
     ).pointer
-    assert torch.bincount(pointer)[0] > 10
+    assert torch.bincount(pointer)[3] > 10
+
+
+def test_of_a_pause_before_the_first_sound_a_breath_is_kept():
+    """A prompt with a second of room before its first word is no reason to wait as long."""
+    model = ar_model(symbols=[*SIZES["symbols"][:7], ","], max_frames_per_symbol=60)
+    torch.nn.init.constant_(model.advance.bias, -50.0)
+    spoken = torch.tensor([1, 7, 3, 4, 1])  # , a b
+    options = SamplingConfig(max_silence_seconds=0.6)
+    bound = LengthBounds.of(model, spoken)
+    loop = FrameLoop(model, [spoken], [voice_of(0)], [bound], options, [seeded(0)])
+    while not loop.is_over:
+        loop.step()
+    written = int(loop.num_frames[0])
+    assert int((loop.pointers[0, :written] < 2).sum()) > 25
+    heard = generate_codes(model, None, spoken, voice_of(0), sampling=options, generator=seeded(0))
+    assert int((heard.pointer < 2).sum()) == 10  # 0.2 s
+    assert torch.equal(heard.codes, loop.codes[0, written - heard.codes.shape[1] : written].T)
+    pieces = stream_codes(
+        model, None, spoken, voice_of(0), sampling=options, generator=seeded(0), first_frames=3
+    )
+    assert torch.equal(torch.cat(list(pieces), dim=1), heard.codes)
+    nothing = generate_codes(model, None, torch.tensor([1, 7, 1]), voice_of(0), sampling=options)
+    assert nothing.codes.shape[1] > 10  # where no sound ever comes nothing is left out
 
 
 def test_a_prefix_model_falls_silent_only_so_long():
