@@ -33,6 +33,7 @@ FAULTS = {
     "skip": "lack three or more words in a row",
     "early_stop": "lack their last three words or more (these also count as skip)",
 }
+HEARD_FAULTS = frozenset({"loop", "skip", "early_stop"})  # that only a recognizer finds
 
 
 @dataclass(frozen=True)

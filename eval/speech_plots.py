@@ -72,9 +72,11 @@ def _draw_faults(axis: Any, faults: Sequence[Mapping[str, Any]]) -> None:
     width = 0.8 / max(1, len(faults))
     for number, row in enumerate(faults):
         places = [place + (number - (len(faults) - 1) / 2) * width for place in range(len(FAULTS))]
-        counts = [row.get(name) or 0 for name in FAULTS]
-        bars = axis.bar(places, counts, width=width, color=f"C{number % 10}", alpha=0.8)
-        axis.bar_label(bars, fontsize=6)
+        counts = [row.get(name) for name in FAULTS]
+        bars = axis.bar(
+            places, [c or 0 for c in counts], width=width, color=f"C{number % 10}", alpha=0.8
+        )
+        axis.bar_label(bars, ["n/a" if c is None else str(c) for c in counts], fontsize=6)
     most = max((row.get(name) or 0 for row in faults for name in FAULTS), default=0)
     axis.set(title="sentences with a fault", ylim=(0, 1.1 * max(1, most)))
     shown = [name.replace("_", " ") for name in FAULTS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .faults import FAULTS
+from .faults import FAULTS, HEARD_FAULTS
 from .intervals import ratio_interval
 from .metrics import mean
 from .report import Row
@@ -102,11 +102,11 @@ def _fault_counts(rows: Sequence[Row], only_found: bool = False) -> Row:
     counts: dict[str, Any] = {}
     if not only_found:
         counts["sentences"] = len(rows)
+    heard = [row for row in rows if row["heard"] is not None]
     for name in FAULTS:
         number = sum(name in row["faults"] for row in rows)
         if number or not only_found:
-            counts[name] = number
-    heard = [row for row in rows if row["heard"] is not None]
+            counts[name] = number if heard or name not in HEARD_FAULTS else None
     if heard and not only_found:
         with_runs = sum(bool({"loop", "skip"} & set(row["faults"])) for row in heard)
         counts["runs_percent"] = 100 * with_runs / len(heard)

@@ -27,12 +27,13 @@ _BOUNDS = ("_low", "_high")  # over the sentences of one draw; they have no mean
 
 @dataclass(frozen=True)
 class _Read:
-    """One report: its kind, its facts, and the table of its systems."""
+    """One report: its kind, its facts, the table of its systems, and what it could not measure."""
 
     folder: Path
     title: str
     facts: dict[str, Any]
     rows: list[Row]
+    notes: list[str]
 
 
 def summarise(reports: Sequence[tuple[str, Path]], out: Path) -> str:
@@ -61,6 +62,9 @@ def summarise(reports: Sequence[tuple[str, Path]], out: Path) -> str:
             _mean(name, rows) for rows in zip(*(report.rows for report in read), strict=True)
         )
     parts = [f"## {title}\n\n{markdown_table(rows)}\n" for title, rows in kinds.items()]
+    notes = dict.fromkeys(note for read in named.values() for each in read for note in each.notes)
+    if notes:
+        parts.append("## Notes\n\n" + "".join(f"- {note}\n" for note in notes))
     page = "\n".join(parts)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, page.encode())
@@ -73,7 +77,8 @@ def _read(folder: Path) -> _Read:
         report = json.loads(path.read_text("utf-8"))
         title, facts, tables = report["title"], report["facts"], report["tables"]
         rows = next(tables[name] for name in _TABLES if tables.get(name))
-        return _Read(folder, title, facts, [dict(row) for row in rows])
+        notes = [str(note) for note in report.get("notes", [])]
+        return _Read(folder, title, facts, [dict(row) for row in rows], notes)
     except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
         raise ConfigError(
             f"{folder} holds no whole report of codecs or speech; name a folder that `speechlm eval` wrote."

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 import torch
@@ -160,7 +162,7 @@ class Codes:
         return self.values[index, :, : int(self.lengths[index])]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `.codes` file (safetensors: `values` and `num_samples`, identity in the metadata).
+        """Write a `.codes` file (safetensors, with identity and checksum in the metadata).
 
         Equal codes give equal bytes.
         """
@@ -168,7 +170,12 @@ class Codes:
 
         narrow = torch.int16 if self.identity.codebook_size <= 1 << 15 else torch.int32
         tensors = {"values": self.values.to(narrow).contiguous(), "num_samples": self.num_samples}
-        metadata = {"format": f"speechlm-codes-{FORMAT_VERSION}", "codec": self.identity.to_json()}
+        codec = self.identity.to_json()
+        metadata = {
+            "format": f"speechlm-codes-{FORMAT_VERSION}",
+            "codec": codec,
+            "crc32": _checksum(codec, tensors),
+        }
         write_atomically(path, _in_order(save(tensors, metadata)))
 
     @classmethod
@@ -196,6 +203,13 @@ class Codes:
                 if len(shape) != 3 or shape[-1] > MAX_FRAMES:
                     raise CorruptCodes(f"its codes have the shape {shape}.")
                 values, num_samples = file.get_tensor("values"), file.get_tensor("num_samples")
+            found = _checksum(
+                metadata.get("codec", ""), {"values": values, "num_samples": num_samples}
+            )
+            if metadata.get("crc32", found) != found:  # files of before have none
+                raise CorruptCodes(
+                    "its checksum does not fit; it was damaged on its way, fetch it again."
+                )
             if values.is_floating_point() or num_samples.is_floating_point():
                 raise CorruptCodes("its tensors are not integers.")
             if num_samples.numel() and int(num_samples.min()) < 1:
@@ -209,8 +223,17 @@ class Codes:
             raise CorruptCodes(f"{name} cannot be used: {error}") from error
         except (SafetensorError, OSError, ValueError) as error:
             raise CorruptCodes(
-                f"{name} is no .codes file, or a damaged one; give what `speechlm encode` wrote."
+                f"{name} is no .codes file, or a damaged one; give what `speechlm encode` wrote "
+                "(an .lmc stream is for `speechlm decompress`)."
             ) from error
+
+
+def _checksum(codec: str, tensors: Mapping[str, Tensor]) -> str:
+    """CRC-32 of the codec's identity, the codes and the sample counts, eight hex digits."""
+    found = zlib.crc32(codec.encode())
+    for name in ("values", "num_samples"):
+        found = zlib.crc32(tensors[name].contiguous().numpy().tobytes(), found)
+    return f"{found:08x}"
 
 
 def _in_order(file: bytes) -> bytes:

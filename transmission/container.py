@@ -140,7 +140,8 @@ def unpack_header(data: bytes | bytearray) -> tuple[StreamHeader, int] | None:
     """
     if data[: len(MAGIC)] != MAGIC[: len(data)]:
         raise CorruptStream(
-            "This is no .lmc stream: it does not begin as `speechlm compress` begins one."
+            "This is no .lmc stream: it does not begin as `speechlm compress` begins one (what "
+            "`speechlm encode` wrote is for `speechlm decode`)."
         )
     if len(data) > len(MAGIC) and data[len(MAGIC)] != VERSION:
         raise CorruptStream(

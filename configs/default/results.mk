@@ -21,13 +21,16 @@ name_of = $(firstword $(foreach seed,$(SEEDS),$(patsubst %-$(seed),%,$(filter %-
 $(R)/tables.md: $(RESULT_REPORTS)
 	$(SPEECHLM) eval summary $@ $(NAMED)
 
-$(R)/data/synthetic/manifest.jsonl: | $(READY)/dev
+$(SYNTHETIC) $(READERS) $(LEARNERS):
+	@echo "There is no $@: say where such speech lies, make results SYNTHETIC=path READERS=path LEARNERS=path"; exit 1
+
+$(R)/data/synthetic/manifest.jsonl: | $(SYNTHETIC) scorers
 	$(SPEECHLM) prepare $(SYNTHETIC) $(@D) --valid-pattern 's\d*9$$' --require-phonemes --workers $(WORKERS)
 
-$(R)/data/readers/manifest.jsonl: | $(READY)/dev
+$(R)/data/readers/manifest.jsonl: | $(READERS) scorers
 	$(SPEECHLM) prepare $(READERS) $(@D) --allow-missing-text --workers $(WORKERS)
 
-$(R)/data/learners/manifest.jsonl: | $(READY)/dev
+$(R)/data/learners/manifest.jsonl: | $(LEARNERS) scorers
 	$(SPEECHLM) prepare $(LEARNERS) $(@D) --workers $(WORKERS)
 
 $(R)/codec-%/report.json: $(R)/data/%/manifest.jsonl
@@ -40,7 +43,7 @@ $(R)/synthetic.jsonl: $(R)/data/synthetic/manifest.jsonl
 $(R)/readers.jsonl: $(R)/data/readers/manifest.jsonl $(R)/synthetic.jsonl
 	$(SPEECHLM) eval list $< $@ --sentences $(R)/synthetic.jsonl
 
-$(R)/hard.jsonl: | $(READY)/dev
+$(R)/hard.jsonl: | scorers
 	$(SPEECHLM) eval list shipped $@ --protocol hard
 
 define take

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from speechlm.eval.faults import SoundSpan, WordRuns, find_faults, sound_span, word_runs
+from speechlm.eval.speech_tables import MODEL, fault_rows
 
 RATE = 16_000
 TEXT = "the quick brown fox jumps over the lazy dog today"
@@ -73,3 +74,13 @@ def test_faults_have_names(
     heard: str | None, span: SoundSpan, reason: str | None, faults: list[str]
 ) -> None:
     assert find_faults(TEXT, heard, span, reason) == faults
+
+
+def test_what_needs_ears_is_no_zero_without_them() -> None:
+    """Nobody heard these sentences: how many skip words is not known."""
+    unheard = {"system": MODEL, "heard": None, "faults": ["silence"], "protocol": ""}
+    (row,) = fault_rows([unheard, {**unheard, "faults": []}])
+    assert row["silence"] == 1 and row["never_stop"] == 0
+    assert row["loop"] is row["skip"] is row["early_stop"] is None
+    (row,) = fault_rows([unheard, {**unheard, "faults": ["skip"], "heard": "a word"}])
+    assert row["skip"] == 1 and row["loop"] == 0

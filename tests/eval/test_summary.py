@@ -17,7 +17,7 @@ def report(folder: Path, wer: float, *, listing: str = "a.jsonl", **figures: obj
         {"system": "ground truth", "sentences": 20, "wer": 0.02, "wer_low": 0.0, "mos": None},
     ]
     facts = {"list": listing, "codec": "c", "seed": 0}
-    Report(folder, "Text to speech", facts, {"systems": rows}).save()
+    Report(folder, "Text to speech", facts, {"systems": rows}, ["No ear was there."]).save()
     return folder
 
 
@@ -27,10 +27,11 @@ def test_draws_of_one_list_are_averaged_and_their_spread_is_told(tmp_path: Path)
     ]
     page = summarise(reports, tmp_path / "new" / "tables.md")
     assert (tmp_path / "new" / "tables.md").read_text() == page
-    heading, _, model, truth = page.strip().splitlines()[2:]
+    heading, _, model, truth, _, _, _, notes = page.strip().splitlines()[2:]
     assert "low" not in heading  # an interval of one draw says nothing of three
     assert "| people | model | 3 | 20 | 0.070 (0.040 to 0.110) | 4.000 |" in model
     assert "| people | ground truth | 3 | 20 | 0.020 | n/a |" in truth
+    assert notes == "- No ear was there."  # once
 
 
 def test_a_name_of_its_own_keeps_a_report_apart(tmp_path: Path) -> None:
