@@ -64,9 +64,8 @@ def stream_codes(
         ar, [text], [voice], [bounds], sampling or SamplingConfig(), sources, silent_codes
     )
     ahead = 0 if nar is None else FRAMES_AHEAD
-    while not loop.is_over and bool(
-        loop.waits()[0]
-    ):  # how much of this is left out is not known yet
+    # How much is left out of the pause before the first sound is known when that comes.
+    while not loop.is_over and loop.waits()[0]:
         loop.step()
     size, done = max(1, first_frames), int(loop.lead()[0])
     while not loop.is_over or done < int(loop.num_frames[0]):
@@ -95,7 +94,7 @@ def _window(
     if start == end:
         return torch.zeros(nar.config.num_codebooks, 0, dtype=torch.int64)
     # A pointer says where in the text the window is; without one it has to begin at its beginning.
-    first = max(0, start - FRAMES_BEHIND) if nar.uses_pointer else 0
+    first = max(int(loop.lead()[0]), start - FRAMES_BEHIND) if nar.uses_pointer else 0
     pointer = loop.pointers[0, first:stop]
     symbol = int(pointer[0]) if nar.uses_pointer else 0
     codes = loop.codes[0, first:stop].T
