@@ -16,11 +16,7 @@ from ..errors import ConfigError
 from ..tokenizer.files import write_atomically
 from .report import JSON_NAME, Row, cell_text, markdown_table
 
-_TABLES = {
-    "systems": "system",
-    "quality": "system",
-    "ways": "way",
-}  # a report's first table: what a row is
+_TABLES = ("systems", "quality")  # what systems are compared by: of speech; of everything else
 _MUST_AGREE = ("list", "codec", "precision", "recognizer", "speaker_encoder", "mos_predictor")
 _BOUNDS = ("_low", "_high")  # over the sentences of one draw; they have no mean
 
