@@ -120,9 +120,16 @@ def export(
         Literal["float32", "half", "int8"],
         typer.Option(help="Bytes of a weight in the file: 4, 2, or for a language model 1."),
     ] = "half",
+    mean_with: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RUN[=SHARE]",
+            help="Another run, begun at the same weights, to take the mean with; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
-    """Turn a run into a model folder to share."""
+    """Turn a run, or the mean of several, into a model folder to share."""
     from ..train.export import export_run
 
-    export_run(run, out, storage)
+    export_run(run, out, storage, mean_with or ())
     typer.echo(out)

@@ -86,6 +86,7 @@ class CodecModel(PreTrainedModel):
         )
         self.decoder = FourierDecoder(config)
         self._revision: str | None = None
+        self._has_frozen_codes = False
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -93,17 +94,17 @@ class CodecModel(PreTrainedModel):
 
     @property
     def identity(self) -> CodecIdentity:
-        """Id and weights' hash, as codes carry them. The hash is computed once, in evaluation mode."""
-        revision = self._revision
+        """Id and weights' hash, as codes carry them. The hash is computed once, in evaluation mode.
+
+        After training of the decoder alone the revision is the one of before: codes are the same.
+        """
+        config, revision = self.config, self._revision
         if revision is None or self.training:
-            state = {
-                name: value
-                for name, value in self.state_dict().items()
-                if name not in _TRAINING_STATE
-            }
-            revision = fingerprint(state)
+            if config.codes_revision and self._codes_fingerprint() == config.codes_fingerprint:
+                revision = config.codes_revision
+            else:
+                revision = fingerprint(self._meaning())
             self._revision = None if self.training else revision
-        config = self.config
         return CodecIdentity(
             config.codec_id,
             revision,
@@ -114,10 +115,32 @@ class CodecModel(PreTrainedModel):
             config.num_masked_books,
         )
 
+    def _meaning(self) -> dict[str, Tensor]:
+        """The weights that say what codes mean."""
+        state: dict[str, Tensor] = self.state_dict()
+        return {name: value for name, value in state.items() if name not in _TRAINING_STATE}
+
+    def _codes_fingerprint(self) -> str:
+        """Hash of the weights that make codes of a waveform."""
+        parts = ("encoder.", "quantizer.")
+        return fingerprint({n: v for n, v in self._meaning().items() if n.startswith(parts)})
+
     def train(self, mode: bool = True) -> CodecModel:
         """Switch mode; weights that may change lose their cached hash."""
         self._revision = None
-        return super().train(mode)
+        super().train(mode)
+        if self._has_frozen_codes:
+            self.encoder.eval()
+            self.quantizer.eval()  # else the codebooks would follow the averages
+        return self
+
+    def freeze_codes(self) -> None:
+        """Train the decoder alone from here on: codes, and the revision they carry, stay as they are."""
+        self.config.codes_revision = self.identity.revision
+        self.config.codes_fingerprint = self._codes_fingerprint()
+        self._has_frozen_codes = True
+        self.encoder.requires_grad_(False)
+        self.train(self.training)
 
     def load_state_dict(self, *args: object, **kwargs: object) -> object:
         """As in torch; the cached hash is dropped."""

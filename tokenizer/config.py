@@ -43,6 +43,9 @@ class CodecConfig(PreTrainedConfig):
         has_harmonic_source: Whether the Fourier decoder filters a harmonic source and noise, rather
             than predicting magnitude and phase alone.
         min_pitch_hz, max_pitch_hz: Range of the source.
+        codes_fingerprint, codes_revision: Set where the decoder alone was trained on: the hash of the
+            encoder's and quantizer's weights, and the revision that codes of exactly these go on to
+            carry. Other weights have a revision of their own, whatever stands here.
     """
 
     model_type = "speechlm-codec"
@@ -80,6 +83,8 @@ class CodecConfig(PreTrainedConfig):
     has_harmonic_source: bool = True
     min_pitch_hz: float = 60.0
     max_pitch_hz: float = 500.0
+    codes_fingerprint: str = ""
+    codes_revision: str = ""
 
     def __post_init__(self, **kwargs: object) -> None:
         """Refuse sizes that contradict each other."""

@@ -87,6 +87,13 @@ class CodecTask:
         self.model = self._first_model()
         # weights that come with codebooks need no continuous steps and no k-means
         has_codebooks = bool(self.model.quantizer.is_initialised)
+        if config.trains == "decoder":
+            if not has_codebooks:
+                raise ConfigError(
+                    "`trains: decoder` goes on from a codec whose codebooks are set; give --from "
+                    "with one, or `shipped`."
+                )
+            self.model.freeze_codes()
         self.continuous_steps = 0 if has_codebooks else config.continuous_steps
         self.adversary = None if config.adversarial is None else Adversary(config.adversarial)
         self.has_discriminators = (

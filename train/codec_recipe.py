@@ -93,6 +93,8 @@ class CodecTraining(Strict):
         mel_weight, pitch_weight, voicing_weight, commitment_weight: Of the losses.
         predicted_pitch_share: Share of batches, after the continuous steps, whose source runs on the
             decoder's own pitch, as at inference.
+        trains: `codec`, or `decoder` alone, on weights of `start_from`: codes stay what they are, and
+            so do token datasets and models of them.
         validation_items: Utterances decoded at each validation.
         start_from: Run folder, exported codec folder, or `shipped`, whose weights the run starts
             from; `--from` sets it.
@@ -117,6 +119,7 @@ class CodecTraining(Strict):
     voicing_weight: float = 0.5
     commitment_weight: float = 0.5
     predicted_pitch_share: float = Field(0.0, ge=0, le=1)
+    trains: Literal["codec", "decoder"] = "codec"
     validation_items: int = Field(16, ge=1)
     start_from: str | None = None
     adversarial: AdversarialSettings | None = None

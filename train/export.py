@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from ..transmission.masked_model import MaskedModel
 from .adapters import add_adapters, merge_adapters, save_adapters
 from .checkpoint import RunFolder
 from .config import LoraSettings
+from .mean_weights import mix_into, parse_shares
 
 _VOICES = (
     "Voices: speak in a person's voice only with that person's consent, and say that the speech is "
@@ -34,7 +36,9 @@ _VOICES = (
 )
 
 
-def export_run(run: Path, out: Path, storage: Storage = "half") -> None:
+def export_run(
+    run: Path, out: Path, storage: Storage = "half", mean_with: Sequence[str] = ()
+) -> None:
     """Write a run's averaged weights, with a card: the newest, or with `run.keep_best` the best.
 
     Args:
@@ -44,17 +48,22 @@ def export_run(run: Path, out: Path, storage: Storage = "half") -> None:
             which coders run, and for a run with LoRA, whose weights are merged, `adapter/` with the
             adapters alone.
         storage: How the weights lie in the file (`tokenizer/storage.py`).
+        mean_with: Runs whose weights the exported ones are the mean with, `RUN` or `RUN=SHARE`.
 
     Raises:
-        ConfigError: If the folder has no checkpoint, or a codec is to be stored in 8 bits.
+        ConfigError: If a folder has no checkpoint, a codec is to be stored in 8 bits, or runs
+            cannot be averaged.
         CorruptWeights: If weights that coders run cannot be written in integers.
     """
     files = RunFolder(run)
+    others = parse_shares(mean_with)
     model, step = _restored(run)
     asked = _asked(files)
     if (lora := _lora(asked)) is not None:
-        save_adapters(model, lora, out / "adapter")
+        if not others:  # a mean has no adapters of its own
+            save_adapters(model, lora, out / "adapter")
         merge_adapters(model)
+    mix_into(model, [(averaged_model(other)[0], share, str(other)) for other, share in others])
     if isinstance(model, CodecModel) and storage == "int8":
         raise ConfigError(
             "A codec's codes are those of its exact weights; store it in half precision or float32."
@@ -71,7 +80,7 @@ def export_run(run: Path, out: Path, storage: Storage = "half") -> None:
         integers.save(out)
         note = f"Coders run the weights in integers, {integers.fingerprint}.\n"
     stored = load_model(out, type(model))
-    card = _card(asked, stored, step, files) + note
+    card = _card(asked, stored, step, files, others) + note
     write_atomically(out / "README.md", card.encode())
 
 
@@ -137,7 +146,13 @@ def _model(run: Path) -> PreTrainedModel:
     raise ConfigError(f"{run}/model.json names no model of speechlm; train again.")
 
 
-def _card(asked: dict[str, Any], model: PreTrainedModel, step: int, files: RunFolder) -> str:
+def _card(
+    asked: dict[str, Any],
+    model: PreTrainedModel,
+    step: int,
+    files: RunFolder,
+    others: Sequence[tuple[Path, float]],
+) -> str:
     """What a stranger must know: what it is, what it was trained on, its last figures, its limits."""
     if isinstance(model, CodecModel):
         revision = model.identity.revision
@@ -162,6 +177,12 @@ def _card(asked: dict[str, Any], model: PreTrainedModel, step: int, files: RunFo
         name = "the shipped weights" if base == "shipped" else Path(base).name
         by = f" (LoRA of rank {asked['lora']['rank']}, merged)" if asked.get("lora") else ""
         tuned = f"Fine-tuned from: {name}{by}.\n\n"
+    if others:
+        named = ", ".join(f"{share:.3g} of {run.name}" for run, share in others)
+        tuned += (
+            f"These weights are the mean of this run's and others' ({named}); the figures are this "
+            "run's alone.\n\n"
+        )
     return (
         f"# {model.config.model_type}\n\n"
         f"{parameters:.1f} M parameters, {step} steps, exported by speechlm; "
